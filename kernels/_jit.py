@@ -1,0 +1,128 @@
+"""The only place where Numba compiles anything: one set of flags, one cache policy.
+
+Conventions
+-----------
+``@kernel`` compiles with strict IEEE arithmetic (no ``fastmath``), NumPy error model, without the
+GIL, lazily and with a disk cache. ``@inline_kernel`` is the same for scalar cores that are inlined
+into their callers. ``@parallel_kernel`` additionally enables ``prange``; each iteration must write
+its own slice.
+
+Numba's cache notices an edit of a kernel's own file but not of the kernels it calls, nor of their
+constants. Each kernel is therefore cached in a folder named by a digest of its module *and of every
+kernel module that this one imports*, so that an edit or an upgrade invalidates exactly what it can
+affect and nothing else.
+"""
+
+import hashlib
+import inspect
+import os
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import ParamSpec, TypeVar, cast
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_IMPORT = re.compile(r"^from tracer\.kernels(?:\.(\w+))? import \(?([\w, ]*)", re.MULTILINE)
+_FLAGS = {"error_model": "numpy", "nogil": True, "fastmath": False}
+
+
+def cache_root() -> Path:
+    """Return the folder below which compiled kernels are cached.
+
+    Returns
+    -------
+    Path
+        ``NUMBA_CACHE_DIR`` where it is set, else the user's cache folder.
+    """
+    configured = os.environ.get("NUMBA_CACHE_DIR")
+    if configured:
+        return Path(configured)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "scroll-tracer" / "numba"
+
+
+@cache
+def _closure(path: Path) -> frozenset[Path]:
+    """Return the source files that a kernel module is made of, itself included."""
+    files = {path}
+    for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+        stems = [module] if module else [name.strip() for name in names.split(",")]
+        for stem in stems:
+            imported = path.with_name(f"{stem}.py")
+            if stem != "_jit" and imported != path and imported.exists():
+                files |= _closure(imported)
+    return frozenset(files)
+
+
+@cache
+def _cache_folder(path: Path) -> str:
+    """Return the cache folder for the kernels of one module."""
+    digest = hashlib.sha256()
+    for file in sorted({*_closure(path), Path(__file__)}):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    digest.update(os.environ.get("NUMBA_BOUNDSCHECK", "").encode())
+    return str(cache_root() / f"{path.stem}-{digest.hexdigest()[:16]}")
+
+
+def _compile(function: Callable[P, R], **flags: object) -> Callable[P, R]:
+    path = Path(inspect.getfile(function))
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = _cache_folder(path)
+    try:
+        compiled = numba.njit(cache=True, **_FLAGS, **flags)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return cast("Callable[P, R]", compiled)
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` compiled lazily, without the GIL, cached on disk.
+
+    Parameters
+    ----------
+    function : callable
+        Pure function over arrays, scalars and named tuples of arrays.
+
+    Returns
+    -------
+    callable
+        The compiled function with the same signature.
+    """
+    return _compile(function)
+
+
+def inline_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a scalar core compiled like :func:`kernel` and inlined by LLVM where it pays.
+
+    Parameters
+    ----------
+    function : callable
+        Scalar core without checks; called from other kernels.
+
+    Returns
+    -------
+    callable
+        The compiled function with the same signature.
+    """
+    return _compile(function, forceinline=True)
+
+
+def parallel_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` compiled with ``prange`` enabled.
+
+    Parameters
+    ----------
+    function : callable
+        Every iteration of its ``prange`` writes a slice of its own and reduces nothing.
+
+    Returns
+    -------
+    callable
+        The compiled function with the same signature.
+    """
+    return _compile(function, parallel=True)

@@ -1,0 +1,526 @@
+"""What is true of a phantom: winding, arc length, distance to the recto, ink, for any point.
+
+Conventions: points are x, y, z in voxels of the volume; the recto of wrap k is where the winding
+equals k; the recto faces the axis and the papyrus lies outside it (larger winding). Law: `place`
+undoes `locate`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tracer.errors import FormatError
+from tracer.kernels.phantom import N_LOCATED, TWO_PI, Spiral, locate_points, place_points
+from tracer.phantom.deformation import Stage, Waves, build_spiral, stage_from_json
+
+if TYPE_CHECKING:
+    from tracer.surface import Surface
+
+FORMAT = "tracer-phantom"
+_FOREIGN_Z_MARGIN = 32  # empty slices at both ends of a volume whose truth does not say
+_DENSE_STEP = 2.0  # voxels of arc length between samples that measure lengths in space
+
+
+class Located(NamedTuple):
+    """Where points lie on the sheet.
+
+    Attributes
+    ----------
+    winding : ndarray of float64, shape (...)
+        Continuous winding number; the recto of wrap k is at k.
+    wrap : ndarray of int64, shape (...)
+        The nearest recto, ``round(winding)``.
+    angle : ndarray of float64, shape (...)
+        Angle about the axis in material coordinates, [0, 2 pi).
+    theta : ndarray of float64, shape (...)
+        Total angle along the nearest recto.
+    material_z : ndarray of float64, shape (...)
+        z on the sheet, voxels.
+    gradient : ndarray of float64, shape (..., 3)
+        Gradient of the winding in space, per voxel.
+    radius : ndarray of float64, shape (...)
+        Distance from the axis in material coordinates.
+    """
+
+    winding: NDArray[np.float64]
+    wrap: NDArray[np.int64]
+    angle: NDArray[np.float64]
+    theta: NDArray[np.float64]
+    material_z: NDArray[np.float64]
+    gradient: NDArray[np.float64]
+    radius: NDArray[np.float64]
+
+    def distance(self) -> NDArray[np.float64]:
+        """Return the signed distance to the nearest recto, positive outward.
+
+        Returns
+        -------
+        ndarray of float64, shape (...)
+            Voxels, to first order: the winding's excess over its gradient in space. The error is
+            about the squared distance over twice the radius of curvature.
+        """
+        slope = np.linalg.norm(self.gradient, axis=-1)
+        return np.asarray((self.winding - self.wrap) / slope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Truth:
+    """Geometry and ink of one phantom scroll.
+
+    Attributes
+    ----------
+    centre_xy : tuple of float
+        Axis of the spiral in material coordinates.
+    pitch : float
+        Distance of neighbouring wraps in material coordinates, voxels.
+    rmin : float
+        Radius at which the sheet begins.
+    rmax : float
+        Radius at which it ends.
+    size_zyx : tuple of int
+        Shape of the volume.
+    z_range : tuple of float
+        First z and end of z in the volume between which there is a sheet.
+    stages : tuple of Stage
+        The deformation, in order of application.
+    thickness : float
+        Thickness of the papyrus in material coordinates, voxels.
+    half_width : float
+        Half the width of the predicted band, voxels.
+    voxel_size_um : float
+        Size of a voxel.
+    source : Path or None
+        The truth file; the ink image lies beside it.
+    meta : mapping
+        Everything else in the truth file.
+    """
+
+    centre_xy: tuple[float, float]
+    pitch: float
+    rmin: float
+    rmax: float
+    size_zyx: tuple[int, int, int]
+    z_range: tuple[float, float]
+    stages: tuple[Stage, ...] = ()
+    thickness: float = 0.0
+    half_width: float = 2.0
+    voxel_size_um: float = 7.91
+    source: Path | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    _spiral: Spiral = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible spiral and prepare the numbers for the kernels."""
+        if not 0.0 < self.rmin < self.rmax or self.pitch <= 0.0:
+            raise FormatError(
+                f"truth: pitch {self.pitch}, rmin {self.rmin}, rmax {self.rmax}: need 0 < pitch "
+                "and 0 < rmin < rmax"
+            )
+        spiral = build_spiral(self.centre_xy, self.pitch, self.stages)
+        object.__setattr__(self, "_spiral", spiral)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Truth":
+        """Return the truth of a phantom.
+
+        Parameters
+        ----------
+        path : Path or str
+            Phantom directory, or its ``truth.json``; a file with one set of waves (``K``, ``A``,
+            ``PH`` at the top level) is read as well.
+
+        Returns
+        -------
+        Truth
+            The truth.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, not JSON, or lacks a key.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / "truth.json"
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+            return cls.from_json(value, source=file)
+        except OSError as error:
+            raise FormatError(f"{file}: cannot read truth ({error.strerror})") from error
+        except KeyError as error:
+            raise FormatError(f"{file}: key {error} is missing; not a phantom's truth") from error
+        except FormatError as error:
+            raise FormatError(f"{file}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"{file}: not a phantom's truth ({error})") from error
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], *, source: Path | None = None) -> "Truth":
+        """Return the truth that a JSON object describes.
+
+        Parameters
+        ----------
+        value : mapping
+            Content of a ``truth.json``.
+        source : Path, optional
+            The file, where there is one.
+
+        Returns
+        -------
+        Truth
+            The truth.
+        """
+        size_z, size_y, size_x = (int(n) for n in value["size"])
+        first, end = value.get("z_range", (_FOREIGN_Z_MARGIN, size_z - _FOREIGN_Z_MARGIN))
+        stages: tuple[Stage, ...]
+        if "stages" in value:
+            stages = tuple(stage_from_json(stage) for stage in value["stages"])
+        else:
+            stages = (Waves.from_json(value),)
+        return cls(
+            centre_xy=(float(value["cx"]), float(value["cy"])),
+            pitch=float(value["pitch"]),
+            rmin=float(value["rmin"]),
+            rmax=float(value["rmax"]),
+            size_zyx=(size_z, size_y, size_x),
+            z_range=(float(first), float(end)),
+            stages=stages,
+            thickness=float(value["thick"]),
+            half_width=float(value["half"]),
+            voxel_size_um=float(value["voxel"]),
+            source=source,
+            meta=dict(value.get("meta", {})),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of a ``truth.json``.
+
+        Returns
+        -------
+        dict
+            JSON object from which :meth:`from_json` makes an equal truth.
+        """
+        return {
+            "format": FORMAT,
+            "cx": self.centre_xy[0],
+            "cy": self.centre_xy[1],
+            "pitch": self.pitch,
+            "rmin": self.rmin,
+            "rmax": self.rmax,
+            "size": list(self.size_zyx),
+            "z_range": list(self.z_range),
+            "stages": [stage.to_json() for stage in self.stages],
+            "thick": self.thickness,
+            "half": self.half_width,
+            "voxel": self.voxel_size_um,
+            "meta": dict(self.meta),
+        }
+
+    @property
+    def spiral(self) -> Spiral:
+        """Numbers for the kernels.
+
+        Returns
+        -------
+        Spiral
+            Geometry and deformation.
+        """
+        return self._spiral
+
+    @property
+    def theta_range(self) -> tuple[float, float]:
+        """Total angles at which the sheet begins and ends.
+
+        Returns
+        -------
+        tuple of float
+            Radians.
+        """
+        return TWO_PI * self.rmin / self.pitch, TWO_PI * self.rmax / self.pitch
+
+    def locate(self, points_xyz: ArrayLike) -> Located:
+        """Return where points lie on the sheet; every other question is answered from this.
+
+        Parameters
+        ----------
+        points_xyz : array_like, shape (..., 3)
+            Places in the volume, voxels. Places that are not finite give NaN and wrap 0.
+
+        Returns
+        -------
+        Located
+            Arrays of shape (...).
+        """
+        points = np.ascontiguousarray(points_xyz, dtype=np.float64)
+        flat = points.reshape(-1, 3)
+        found = np.empty((len(flat), N_LOCATED))
+        locate_points(self._spiral, flat, found)
+        found = found.reshape(*points.shape[:-1], N_LOCATED)
+        winding, angle = found[..., 3], found[..., 4]
+        wrap = np.rint(np.nan_to_num(winding)).astype(np.int64)
+        dx, dy = found[..., 0] - self.centre_xy[0], found[..., 1] - self.centre_xy[1]
+        return Located(
+            winding=winding,
+            wrap=wrap,
+            angle=angle,
+            theta=angle + TWO_PI * wrap,
+            material_z=found[..., 2],
+            gradient=found[..., 5:8],
+            radius=np.hypot(dx, dy),
+        )
+
+    def winding(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Return the continuous winding number; the recto of wrap k is at k.
+
+        Parameters
+        ----------
+        points_xyz : array_like, shape (..., 3)
+            Places in the volume, voxels.
+
+        Returns
+        -------
+        ndarray of float64, shape (...)
+            Winding, falling by one across the half plane of angle zero.
+        """
+        return self.locate(points_xyz).winding
+
+    def theta(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Return the total angle along the nearest recto: continuous as long as one stays on it.
+
+        Parameters
+        ----------
+        points_xyz : array_like, shape (..., 3)
+            Places in the volume, voxels.
+
+        Returns
+        -------
+        ndarray of float64, shape (...)
+            Radians; a step of 2 pi between neighbours is a sheet switch.
+        """
+        return self.locate(points_xyz).theta
+
+    def arc_length(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Return the arc length along the nearest recto in material coordinates.
+
+        Parameters
+        ----------
+        points_xyz : array_like, shape (..., 3)
+            Places in the volume, voxels.
+
+        Returns
+        -------
+        ndarray of float64, shape (...)
+            Voxels, zero at the axis.
+        """
+        return self.arc_of_theta(self.locate(points_xyz).theta)
+
+    def distance(self, points_xyz: ArrayLike, *, signed: bool = False) -> NDArray[np.float64]:
+        """Return the distance to the nearest recto in space.
+
+        Parameters
+        ----------
+        points_xyz : array_like, shape (..., 3)
+            Places in the volume, voxels.
+        signed : bool
+            Negative inside of the recto (towards the axis) instead of absolute.
+
+        Returns
+        -------
+        ndarray of float64, shape (...)
+            Voxels, to first order (see :meth:`Located.distance`). The sheet's ends are ignored.
+        """
+        distance = self.locate(points_xyz).distance()
+        return distance if signed else np.abs(distance)
+
+    def normal(self, points_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Return the unit normal of the sheet, pointing outward.
+
+        Parameters
+        ----------
+        points_xyz : array_like, shape (..., 3)
+            Places in the volume, voxels.
+
+        Returns
+        -------
+        ndarray of float64, shape (..., 3)
+            Direction of growing winding.
+        """
+        gradient = self.locate(points_xyz).gradient
+        return np.asarray(gradient / np.linalg.norm(gradient, axis=-1, keepdims=True))
+
+    def inside(self, points_xyz: ArrayLike) -> NDArray[np.bool_]:
+        """Return whether points lie between the ends of the sheet.
+
+        Parameters
+        ----------
+        points_xyz : array_like, shape (..., 3)
+            Places in the volume, voxels.
+
+        Returns
+        -------
+        ndarray of bool, shape (...)
+            Radius within ``rmin`` and ``rmax`` and z within ``z_range``.
+        """
+        points = np.asarray(points_xyz, dtype=np.float64)
+        return self.is_inside(points, self.locate(points))
+
+    def is_inside(self, points_xyz: NDArray[Any], located: Located) -> NDArray[np.bool_]:
+        """Return the same as :meth:`inside` for points that were located before.
+
+        Parameters
+        ----------
+        points_xyz : ndarray, shape (..., 3)
+            Places in the volume, voxels.
+        located : Located
+            What :meth:`locate` said of them.
+
+        Returns
+        -------
+        ndarray of bool, shape (...)
+            True between the ends of the sheet.
+        """
+        z = points_xyz[..., 2]
+        radial = (located.radius > self.rmin) & (located.radius < self.rmax)
+        return np.asarray(radial & (z >= self.z_range[0]) & (z < self.z_range[1]))
+
+    def arc_of_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
+        """Return the arc length at a total angle, in material coordinates.
+
+        Parameters
+        ----------
+        theta : array_like
+            Radians.
+
+        Returns
+        -------
+        ndarray of float64
+            Voxels.
+        """
+        return np.asarray(self.pitch * np.square(np.asarray(theta, np.float64)) / (2.0 * TWO_PI))
+
+    def theta_of_arc(self, arc_length: ArrayLike) -> NDArray[np.float64]:
+        """Return the total angle at an arc length: the inverse of :meth:`arc_of_theta`.
+
+        Parameters
+        ----------
+        arc_length : array_like
+            Voxels.
+
+        Returns
+        -------
+        ndarray of float64
+            Radians.
+        """
+        arc = np.maximum(np.asarray(arc_length, np.float64), 0.0)
+        return np.asarray(np.sqrt(arc * (2.0 * TWO_PI) / self.pitch))
+
+    def point(self, theta: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
+        """Return the point of the recto at a total angle and material z.
+
+        Parameters
+        ----------
+        theta : array_like
+            Total angle, radians.
+        z : array_like
+            Material z, voxels.
+
+        Returns
+        -------
+        ndarray of float64, shape (..., 3)
+            Places in the volume.
+        """
+        turn, height = np.broadcast_arrays(np.asarray(theta, np.float64), np.asarray(z, np.float64))
+        radius = self.pitch * turn / TWO_PI
+        x = self.centre_xy[0] + radius * np.cos(turn)
+        y = self.centre_xy[1] + radius * np.sin(turn)
+        return self.place(np.stack([x, y, height], axis=-1))
+
+    def place(self, material_xyz: ArrayLike) -> NDArray[np.float64]:
+        """Return the places in the volume of material points.
+
+        Parameters
+        ----------
+        material_xyz : array_like, shape (..., 3)
+            Points before the deformation, voxels.
+
+        Returns
+        -------
+        ndarray of float64, shape (..., 3)
+            Places in the volume.
+        """
+        material = np.ascontiguousarray(material_xyz, dtype=np.float64)
+        placed = np.empty_like(material)
+        place_points(self._spiral, material.reshape(-1, 3), placed.reshape(-1, 3))
+        return placed
+
+    def recto_grid(
+        self, step: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the true recto as a grid: rows of constant z, columns along the sheet.
+
+        Parameters
+        ----------
+        step : float
+            Spacing in voxels; along the sheet it is measured in space at mid height, elsewhere it
+            varies with the deformation.
+
+        Returns
+        -------
+        points_xyz : ndarray of float64, shape (rows, cols, 3)
+            Places in the volume.
+        valid : ndarray of bool, shape (rows, cols)
+            Whether the place lies within `z_range`.
+        theta : ndarray of float64, shape (cols,)
+            Total angle of each column.
+        z : ndarray of float64, shape (rows,)
+            Material z of each row.
+        """
+        first, last = self.theta_range
+        z_first, z_end = self.z_range
+        arcs = self.arc_of_theta(np.array([first, last]))
+        n_dense = max(2, round(float(arcs[1] - arcs[0]) / _DENSE_STEP))
+        dense = self.theta_of_arc(np.linspace(arcs[0], arcs[1], n_dense))
+        line = self.point(dense, 0.5 * (z_first + z_end))
+        length = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))]
+        theta = np.interp(np.arange(0.0, length[-1], step), length, dense)
+        slack = sum(
+            max(abs(a[2]) for a in s.amplitudes) * len(s.phases)
+            for s in self.stages
+            if isinstance(s, Waves) and s.phases
+        )
+        rows = np.arange(np.floor((z_first - slack) / step), np.ceil((z_end + slack) / step) + 1)
+        z = rows * step
+        points = self.point(theta[None, :], z[:, None])
+        valid = (points[..., 2] >= z_first) & (points[..., 2] < z_end)
+        used = np.flatnonzero(valid.any(axis=1))
+        rows_used = slice(int(used[0]), int(used[-1]) + 1)
+        return points[rows_used], valid[rows_used], theta, z[rows_used]
+
+    def recto_surface(self, step: float) -> "Surface":
+        """Return the true recto as a surface.
+
+        Parameters
+        ----------
+        step : float
+            Spacing of the grid, voxels.
+
+        Returns
+        -------
+        Surface
+            One column per step along the sheet, one row per step of z.
+        """
+        from tracer.surface import Surface
+
+        points, valid, _, _ = self.recto_grid(step)
+        return Surface(
+            points_xyz=points.astype(np.float32),
+            valid=valid,
+            scale=(1.0 / step, 1.0 / step),
+            channels={},
+            meta={"source": "tracer phantom truth"},
+        )

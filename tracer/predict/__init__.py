@@ -1,0 +1,1 @@
+"""Predictions of the recto surface: made from CT or from labels, cleaned and scored."""

@@ -172,53 +172,78 @@ def _nullable(value: Any) -> Any:
     return value
 
 
-def load_surfaces(paths: Iterable[Path | str]) -> Iterator[tuple[str, "Surface"]]:
-    """Yield the surfaces at some paths: surfaces themselves, or directories of surfaces.
+def find_surfaces(paths: Iterable[Path | str]) -> list[Path]:
+    """Return the surfaces at some paths: surfaces themselves, or directories of surfaces.
 
     Parameters
     ----------
     paths : iterable of Path or str
         Directories.
 
-    Yields
-    ------
-    tuple of str and Surface
-        Name and surface, in sorted order within a directory.
+    Returns
+    -------
+    list of Path
+        Directories with a ``meta.json``, sorted within a directory of surfaces.
 
     Raises
     ------
     SurfaceError
         If a path is no directory.
     """
-    from tracer.surface import Surface
-
+    found: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             raise SurfaceError(f"{path}: no such directory; give a surface or a folder of surfaces")
         if (path / "meta.json").exists():
-            yield path.name, Surface.load(path)
+            found.append(path)
             continue
-        for entry in sorted(path.iterdir()):
-            if not entry.name.startswith(".") and (entry / "meta.json").exists():
-                yield entry.name, Surface.load(entry)
+        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+        found += [entry for entry in entries if (entry / "meta.json").exists()]
+    return found
 
 
-def score_surfaces(
-    surfaces: Iterable[tuple[str, "Surface"]],
-    truth: "Truth",
-    *,
-    progress: Progress | None = None,
+def score_paths(
+    paths: Iterable[Path | str], truth: "Truth", *, progress: Progress | None = None
 ) -> Score:
-    """Return how surfaces compare with the truth.
+    """Return how the surfaces at some paths compare with the truth; one is loaded at a time.
 
     Parameters
     ----------
-    surfaces : iterable of (str, Surface)
-        Names and surfaces; taken one at a time, so that they need not all fit in memory.
+    paths : iterable of Path or str
+        Surfaces or directories of surfaces.
     truth : Truth
         The phantom's truth.
     progress : Progress, optional
         Called after each surface.
+
+    Returns
+    -------
+    Score
+        Pooled figures and those of each surface.
+    """
+    from tracer.surface import Surface
+
+    report = progress or silent
+    found = find_surfaces(paths)
+
+    def load() -> Iterator[Surface]:
+        for done, path in enumerate(found):
+            yield Surface.load(path)
+            report(done + 1, len(found), path.name)
+
+    return score_surfaces(load(), truth)
+
+
+def score_surfaces(surfaces: Iterable["Surface"], truth: "Truth") -> Score:
+    """Return how surfaces compare with the truth.
+
+    Parameters
+    ----------
+    surfaces : iterable of Surface
+        Taken one at a time, so that they need not all fit in memory. One without a valid vertex
+        is passed over.
+    truth : Truth
+        The phantom's truth.
 
     Returns
     -------
@@ -230,17 +255,15 @@ def score_surfaces(
     NothingFoundError
         If there is no surface with a valid vertex.
     """
-    report = progress or silent
     recto = _RectoSamples(truth)
     names: list[str] = []
     measured: list[_Measured] = []
-    for name, surface in surfaces:
+    for surface in surfaces:
         if not surface.valid.any():
             continue
         recto.mark(surface)
-        names.append(name)
+        names.append(surface.name)
         measured.append(_measure(surface, truth))
-        report(float(len(names)), 0.0, name)
     if not names:
         raise NothingFoundError("no surface with a valid vertex to score; check the paths")
     pooled = _figures(measured)

@@ -70,7 +70,7 @@ class Surface:
             raise SurfaceError(
                 f"valid has shape {valid.shape} but points_xyz {points.shape}; they must agree"
             )
-        if len(self.scale) != 2 or not all(np.isfinite(s) and s > 0 for s in self.scale):
+        if np.shape(self.scale) != (2,) or not all(np.isfinite(s) and s > 0 for s in self.scale):
             raise SurfaceError(f"scale is {self.scale}; it must be two positive numbers (1 / step)")
         points, valid = _canonical(points, valid)
         channels = {}

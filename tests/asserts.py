@@ -1,6 +1,7 @@
 """Assertions that several tests share."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,3 +47,23 @@ def assert_jacobian(
         expected[:, column] = (8.0 * (above - below) - (far_above - far_below)) / (12.0 * step)
     limit = atol + rtol * np.abs(expected).max(initial=0.0)
     np.testing.assert_allclose(jacobian, expected, rtol=0.0, atol=limit)
+
+
+def assert_same_surface(actual: Any, expected: Any) -> None:
+    """Assert that points, validity, scale and channels agree bit for bit.
+
+    Parameters
+    ----------
+    actual : Surface
+        What was computed.
+    expected : Surface
+        What it should be.
+    """
+    assert actual.points_xyz.dtype == np.float32
+    assert actual.points_xyz.tobytes() == expected.points_xyz.tobytes()
+    np.testing.assert_array_equal(actual.valid, expected.valid)
+    assert actual.scale == expected.scale
+    assert sorted(actual.channels) == sorted(expected.channels)
+    for name, grid in expected.channels.items():
+        assert actual.channels[name].dtype == grid.dtype
+        assert actual.channels[name].tobytes() == grid.tobytes()

@@ -49,7 +49,19 @@ def _reach(sigma: float, truncate: float) -> int:
     return max(1, math.ceil(truncate * sigma))
 
 
-def _even(value: float) -> int:
+def even(value: float) -> int:
+    """Return the smallest even number that is not below a value.
+
+    Parameters
+    ----------
+    value : float
+        At least 0.
+
+    Returns
+    -------
+    int
+        Even number.
+    """
     return 2 * math.ceil(value / 2)
 
 
@@ -85,12 +97,12 @@ class FilterReach:
         FilterReach
             Smallest even reach of each step.
         """
-        ridge = _even(params.half_width + 2)
-        disc = _even(params.disc_radius + 1) if params.disc_radius > 0 else 0
+        ridge = even(params.half_width + 2)
+        disc = even(params.disc_radius + 1) if params.disc_radius > 0 else 0
         tensor = CELL * _reach(params.normal_sigma / CELL, TENSOR_TRUNCATE)
         normals = tensor + 1 + _reach(params.gradient_sigma, TRUNCATE)
         response = 1 + max(_reach(sigma, TRUNCATE) for sigma in params.sigmas)
-        return cls(ridge=ridge, disc=disc, smoothing=_even(max(normals, response)))
+        return cls(ridge=ridge, disc=disc, smoothing=even(max(normals, response)))
 
     @property
     def halo(self) -> int:

@@ -1,0 +1,168 @@
+"""The grid of a growing patch: arrays for the kernels, boxes and the chunks that they touch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.kernels import growth
+from tracer.kernels.field_sampling import CHUNK
+from tracer.kernels.placement import ON_SHEET
+
+_FIRST_QUAD = 4
+_TILE = (
+    32  # vertices: tiles of the passes over a whole patch, so that few chunks are needed at once
+)
+_START_WEIGHT = 50  # vertices that the regional thickness counts for in the running mean
+
+Box = tuple[int, int, int, int]
+
+
+class GrowingGrid:
+    """A square grid with room for a number of generations, and the growth's bookkeeping.
+
+    Parameters
+    ----------
+    generations : int
+        Last generation that the grid has room for.
+    middle_rows, middle_cols : int
+        Size of what it starts from: 2 x 2 for a first quad, the surface's shape on resume.
+
+    Attributes
+    ----------
+    patch : PatchGrid
+        The arrays the kernels work on.
+    fringe, counters, levels, rejections : ndarray
+        See :func:`tracer.kernels.growth.grow_generations`.
+    """
+
+    def __init__(self, generations: int, middle_rows: int = 2, middle_cols: int = 2) -> None:
+        border = generations + growth.MARGIN
+        rows, cols = middle_rows + 2 * border, middle_cols + 2 * border
+        self.patch = growth.PatchGrid(
+            points=np.full((rows, cols, 3), -1.0),
+            normals=np.zeros((rows, cols, 3)),
+            state=np.zeros((rows, cols), np.uint8),
+            generation=np.zeros((rows, cols), np.int32),
+            cost=np.zeros((rows, cols)),
+            confidence=np.zeros((rows, cols)),
+            tilt=np.zeros((rows, cols)),
+        )
+        self.fringe = np.zeros((rows * cols, 2), np.int64)
+        self.counters = np.zeros(growth.N_COUNTERS, np.int64)
+        self.levels = np.array([growth.COMPACT_LIMIT, 0.0])
+        self.rejections = np.zeros(growth.N_REASONS, np.int64)
+        self.border = border
+
+    @property
+    def box(self) -> Box:
+        """Return the rows and columns in use.
+
+        Returns
+        -------
+        tuple of int
+            First and last row, first and last column.
+        """
+        row0, row1, col0, col1 = (int(value) for value in self.counters[growth.ROW_MIN :][:4])
+        return row0, row1, col0, col1
+
+    def put_quad(
+        self,
+        origin_xyz: NDArray[np.float64],
+        u: NDArray[np.float64],
+        v: NDArray[np.float64],
+        step: float,
+        thickness: float,
+    ) -> None:
+        """Lay a flat quad around a point and make it the fringe.
+
+        Parameters
+        ----------
+        origin_xyz : ndarray of float64, shape (3,)
+            Middle of the quad.
+        u, v : ndarray of float64, shape (3,)
+            Unit directions of columns and rows.
+        step : float
+            Edge length, voxels.
+        thickness : float
+            Thickness of the sheets around, voxels.
+        """
+        first = self.border
+        for k in range(_FIRST_QUAD):
+            row, col = first + k // 2, first + k % 2
+            offset = u * (k % 2 - 0.5) + v * (k // 2 - 0.5)
+            self.patch.points[row, col] = origin_xyz + step * offset
+            self.patch.normals[row, col] = np.cross(u, v)
+            self.patch.state[row, col] = ON_SHEET
+            self.patch.generation[row, col] = 1
+            self.fringe[k] = row, col
+        self.counters[growth.GENERATION] = 1
+        self.counters[growth.ACCEPTED] = self.counters[growth.FRINGE] = _FIRST_QUAD
+        self.counters[growth.ROW_MIN :][:4] = first, first + 1, first, first + 1
+        self.levels[1] = thickness
+        self.counters[growth.THICKNESS_COUNT] = _START_WEIGHT
+
+    def tiles(self) -> Iterator[Box]:
+        """Yield boxes that cover the rows and columns in use, in a fixed order.
+
+        Yields
+        ------
+        tuple of int
+            First and last row, first and last column.
+        """
+        row0, row1, col0, col1 = self.box
+        for row in range(row0, row1 + 1, _TILE):
+            for col in range(col0, col1 + 1, _TILE):
+                yield row, min(row + _TILE - 1, row1), col, min(col + _TILE - 1, col1)
+
+    def active_chunks(self, reach: float, rings: int) -> NDArray[np.int64]:
+        """Return the chunks that the next generation can touch.
+
+        Parameters
+        ----------
+        reach : float
+            Distance from an active vertex that will be sampled, voxels.
+        rings : int
+            Generations before the next one that are active; all are when the fringe ran dry.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, 3)
+            Chunk indices z, y, x; those outside the volume are left to the field.
+        """
+        oldest = int(self.counters[growth.GENERATION]) + 1 - rings
+        if self.levels[0] < growth.COMPACT_LIMIT:
+            oldest = 0
+        active = (self.patch.state == ON_SHEET) & (self.patch.generation >= oldest)
+        return _chunks_around(self.patch.points[active], reach)
+
+    def chunks_of(self, box: Box, reach: float) -> NDArray[np.int64]:
+        """Return the chunks within reach of the vertices of a box and their neighbours.
+
+        Parameters
+        ----------
+        box : tuple of int
+            First and last row, first and last column.
+        reach : float
+            Distance in voxels.
+
+        Returns
+        -------
+        ndarray of int64, shape (n, 3)
+            Chunk indices z, y, x.
+        """
+        window = np.s_[box[0] - 1 : box[1] + 2, box[2] - 1 : box[3] + 2]
+        placed = self.patch.state[window] == ON_SHEET
+        return _chunks_around(self.patch.points[window][placed], reach)
+
+
+def _chunks_around(points_xyz: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
+    """Return the unique chunks that cubes of half width `reach` around points overlap."""
+    points_zyx = points_xyz[:, ::-1]
+    low = np.floor((points_zyx - reach) / CHUNK).astype(np.int64)
+    high = np.floor((points_zyx + reach) / CHUNK).astype(np.int64)
+    span = int((high - low).max(initial=0)) + 1
+    offsets = np.indices((span, span, span)).reshape(3, -1).T
+    chunks = low[:, None, :] + offsets[None, :, :]
+    within = (chunks <= high[:, None, :]).all(axis=2)
+    return np.unique(chunks[within], axis=0)

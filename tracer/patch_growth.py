@@ -1,0 +1,197 @@
+"""Grow one patch from one point: start on a clean spot, grow, settle, close small holes, crop.
+
+The work is done by the kernels; this module prepares the start, feeds them chunks of the distance
+field and turns the grid into a :class:`~tracer.surface.Surface`.
+
+Conventions
+-----------
+Rows follow the volume's z axis projected into the sheet, columns run across it, so that all patches
+of a scroll share an orientation. The normal is d/dcol x d/drow.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.growing_grid import GrowingGrid
+from tracer.kernels import growth
+from tracer.kernels.placement import ON_SHEET, PlacementWeights
+from tracer.patch_start import find_start
+
+if TYPE_CHECKING:
+    from tracer.distance_field import DistanceField
+    from tracer.seed_params import SeedParams
+
+ON_PREDICTION = 1.0  # voxels beyond the sheet's boundary that still count as on it
+_CLOSING_ROUNDS = 2  # a hole that two rounds do not close is a hole of the sheet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GrownPatch:
+    """A finished patch and what happened while it grew.
+
+    Attributes
+    ----------
+    points_xyz : ndarray of float64, shape (rows, cols, 3)
+        Vertices in voxels.
+    state : ndarray of uint8, shape (rows, cols)
+        ``ON_SHEET``, ``BRIDGED`` or 0.
+    generations : ndarray of uint16, shape (rows, cols)
+        Generation at which each vertex was accepted.
+    confidence : ndarray of float32, shape (rows, cols)
+        0 to 1: how clearly the prediction shows one single sheet there.
+    start_xyz : ndarray of float64, shape (3,)
+        Where growth started.
+    thickness : float
+        Mean thickness of the patch's sheet, voxels.
+    max_gen : int
+        Last generation.
+    mean_cost, max_cost : float
+        Placement cost of the accepted vertices.
+    median_tilt : float
+        Median sine of the angle between mesh and sheet normal.
+    on_prediction : float
+        Share of the vertices within one voxel of the prediction.
+    rejections : dict of str to int
+        Candidates refused, per reason.
+    """
+
+    points_xyz: NDArray[np.float64]
+    state: NDArray[np.uint8]
+    generations: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+    start_xyz: NDArray[np.float64]
+    thickness: float
+    max_gen: int
+    mean_cost: float
+    max_cost: float
+    median_tilt: float
+    on_prediction: float
+    rejections: dict[str, int]
+
+    def summary(self) -> str:
+        """Return one line about the patch.
+
+        Returns
+        -------
+        str
+            Vertices, generations and the most frequent reason of refusal.
+        """
+        refused = max(self.rejections, key=lambda reason: self.rejections[reason])
+        return (
+            f"{int((self.state > 0).sum())} vertices in {self.max_gen} generations, "
+            f"mostly stopped by: {refused}"
+        )
+
+
+def grow_patch(
+    field: "DistanceField", seed_xyz: NDArray[np.float64], params: "SeedParams"
+) -> GrownPatch:
+    """Return the patch that grows from a point.
+
+    Parameters
+    ----------
+    field : DistanceField
+        Signed distance field of the prediction; chunks are loaded as they are needed.
+    seed_xyz : ndarray of float64, shape (3,)
+        Seed in voxels, x, y, z.
+    params : SeedParams
+        Growth parameters.
+
+    Returns
+    -------
+    GrownPatch
+        The cropped patch; it may be as small as the first quad.
+
+    Raises
+    ------
+    SeedError
+        If the seed lies outside the volume, off the prediction, or nowhere near a clean sheet.
+
+    Notes
+    -----
+    Growth follows VC3D's scheme (fringe, compactness, placement, acceptance) as laid down in the
+    specification; the acceptance by scans across the sheet (:mod:`tracer.kernels.sheet_probe`), the
+    clean start and the relaxation in a fixed colouring are ours.
+    """
+    limits = params.limits()
+    grid, start = find_start(field, seed_xyz, params, limits)
+    weights = params.weights(start.thickness)
+    return _grow_and_finish(field, grid, start.origin_xyz, weights, limits)
+
+
+def _grow_and_finish(
+    field: "DistanceField",
+    grid: GrowingGrid,
+    start_xyz: NDArray[np.float64],
+    weights: PlacementWeights,
+    limits: growth.GrowthLimits,
+) -> GrownPatch:
+    """Grow a grid as far as it goes, settle it, close small holes and crop it."""
+    reach = 4.0 * weights.step + limits.probe_reach + limits.probe_radius
+    while True:
+        status = growth.grow_generations(
+            grid.patch,
+            grid.fringe,
+            grid.counters,
+            grid.levels,
+            grid.rejections,
+            field.view(),
+            weights,
+            limits,
+            reach,
+        )
+        if status != growth.NEEDS_CHUNKS:
+            break
+        field.ensure(grid.active_chunks(reach, limits.relax_rings))
+    _settle(field, grid, weights, limits)
+    return _crop(field, grid, start_xyz)
+
+
+def _settle(
+    field: "DistanceField",
+    grid: GrowingGrid,
+    weights: PlacementWeights,
+    limits: growth.GrowthLimits,
+) -> None:
+    """Relax the whole patch, close small holes and judge every vertex once more, tile by tile."""
+    work = np.zeros((4, 9))
+    reach = 2.0 * weights.step + limits.probe_reach + limits.probe_radius
+    tiles = list(grid.tiles())
+    for box in tiles:
+        field.ensure(grid.chunks_of(box, reach))
+        growth.relax(grid.patch, box, 0, field.view(), weights, limits.final_sweeps, work)
+    for _ in range(_CLOSING_ROUNDS):
+        for box in tiles:
+            field.ensure(grid.chunks_of(box, reach))
+            growth.close_holes(grid.patch, box, field.view(), weights, limits, work)
+
+
+def _crop(field: "DistanceField", grid: GrowingGrid, start_xyz: NDArray[np.float64]) -> GrownPatch:
+    """Return the used part of a grid with its statistics."""
+    row0, row1, col0, col1 = grid.box
+    window = np.s_[row0 : row1 + 1, col0 : col1 + 1]
+    patch = grid.patch
+    state = np.where(patch.state[window] >= ON_SHEET, patch.state[window], 0).astype(np.uint8)
+    placed = state > 0
+    grown = state == ON_SHEET
+    points = np.where(placed[..., None], patch.points[window], -1.0)
+    distances = field.sample(points[placed])
+    return GrownPatch(
+        points_xyz=points,
+        state=state,
+        generations=np.where(placed, patch.generation[window], 0).astype(np.uint16),
+        confidence=np.where(grown, patch.confidence[window], 0.0).astype(np.float32),
+        start_xyz=start_xyz,
+        thickness=float(grid.levels[1]),
+        max_gen=int(grid.counters[growth.GENERATION]),
+        mean_cost=float(patch.cost[window][grown].mean()),
+        max_cost=float(patch.cost[window][grown].max()),
+        median_tilt=float(np.median(patch.tilt[window][grown])),
+        on_prediction=float((distances <= ON_PREDICTION).mean()),
+        rejections={
+            name: int(grid.rejections[reason]) for reason, name in growth.REASON_NAMES.items()
+        },
+    )

@@ -199,13 +199,16 @@ def structure_tensor(smooth: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @kernel
-def cell_normals(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+def cell_normals(tensor: NDArray[np.float32], coherence: float) -> NDArray[np.float32]:
     """Return the sheet normal of every cell.
 
     Parameters
     ----------
     tensor : ndarray of float32, shape (6, a, b, c)
         Structure tensor, components zz, yy, xx, zy, zx, yx.
+    coherence : float
+        Least (first − second) / (first + second) of its eigenvalues: 1 where all gradients are
+        parallel, 0 where sheets of different directions meet.
 
     Returns
     -------
@@ -217,14 +220,18 @@ def cell_normals(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
     for i in range(nz):
         for j in range(ny):
             for k in range(nx):
-                z, y, x = main_axis(
-                    float(tensor[0, i, j, k]),
-                    float(tensor[1, i, j, k]),
-                    float(tensor[2, i, j, k]),
-                    float(tensor[3, i, j, k]),
-                    float(tensor[4, i, j, k]),
-                    float(tensor[5, i, j, k]),
-                )
+                a = float(tensor[0, i, j, k])
+                b = float(tensor[1, i, j, k])
+                c = float(tensor[2, i, j, k])
+                d = float(tensor[3, i, j, k])
+                e = float(tensor[4, i, j, k])
+                f = float(tensor[5, i, j, k])
+                z, y, x = main_axis(a, b, c, d, e, f)
+                first = largest_eigenvalue(a, b, c, d, e, f)
+                last = -largest_eigenvalue(-a, -b, -c, -d, -e, -f)
+                second = a + b + c - first - last
+                if first - second < coherence * (first + second):
+                    z = y = x = 0.0
                 out[i, j, k, 0] = z
                 out[i, j, k, 1] = y
                 out[i, j, k, 2] = x

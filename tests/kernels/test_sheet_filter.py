@@ -78,10 +78,18 @@ def test_structure_tensor__equals_numpy():
 def test_cell_normals__is_the_normal_of_a_plane_sheet():
     normal = _unit(np.array([1.0, 2.0, -0.5]))
     tensor = kernels.structure_tensor(_sheet((14, 14, 14), normal, 8.0, 3.0))
-    out = kernels.cell_normals(tensor)
+    out = kernels.cell_normals(tensor, 0.0)
     strong = tensor[:3].sum(0) > 1.0
     assert strong.sum() > 50
     assert np.abs(out[strong] @ normal).min() > 0.995
+
+
+def test_cell_normals__none_where_directions_disagree():
+    tensor = np.zeros((6, 1, 1, 3), np.float32)
+    tensor[0], tensor[1] = 3.0, (1.0, 2.9, 3.0)  # coherence 0.5, 0.017 and 0
+    some = np.abs(kernels.cell_normals(tensor, 0.3)[0, 0]).tolist()
+    assert some == [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    assert np.abs(kernels.cell_normals(tensor, 0.0)[0, 0, :, 0]).tolist() == [1.0, 1.0, 0.0]
 
 
 def test_orient_normals__away_from_the_axis():

@@ -10,7 +10,7 @@ from tracer.predict.blocks import iterate_blocks, read_with_halo
 from tracer.predict.from_labels import FromLabelsParams, LabelReach, labels_block
 from tracer.predict.orientation import Outward
 
-SMALL = {"max_thickness": 14.0, "smooth_radius": 2, "normal_sigma": 3.0}
+SMALL = {"half_width": 1.5, "max_thickness": 14.0, "smooth_radius": 2, "normal_sigma": 3.0}
 
 
 def _convert(labels, params, edge=64, outward=None):
@@ -87,7 +87,7 @@ def test_labels_block__cracks_inside_a_sheet_do_not_split_its_middle():
     labels = np.zeros((40, 30, 30), np.uint16)
     labels[14:24] = 5
     labels[17:19, 8:22, 8:22] = 0
-    out = _convert(labels, FromLabelsParams(**SMALL, half_width=1.0)) > 0
+    out = _convert(labels, FromLabelsParams(**SMALL | {"half_width": 1.0})) > 0
     column = np.flatnonzero(out[:, 15, 15])
     assert 18.5 - 2 <= column.min() <= column.max() <= 18.5 + 2
     assert ndi.label(out)[1] == 1

@@ -27,7 +27,7 @@ class CleanParams(Params):
     )
     thin: bool = Field(False, description="Reduce sheets to a band around their middle.")
     half_width: float = Field(
-        1.5, ge=0.5, le=8.0, description="Half the thickness in voxels of a thinned sheet."
+        1.0, ge=0.5, le=8.0, description="Half the thickness in voxels of a thinned sheet."
     )
     max_thickness: float = Field(
         12.0, ge=2.0, le=64.0, description="Thickest sheet in voxels that is thinned rightly."
@@ -54,7 +54,7 @@ class CleanParams(Params):
             One fine scale, so that the normals alone set the reach.
         """
         return PredictParams(
-            sigma=0.7, scales=1, gradient_sigma=1.5, normal_sigma=self.normal_sigma
+            sigma=0.7, scales=1, gradient_sigma=1.5, normal_sigma=self.normal_sigma, coherence=0.0
         )
 
 

@@ -30,7 +30,7 @@ class FromLabelsParams(Params):
         "(verso) the axis, or the whole sheet less what touches another one.",
     )
     half_width: float = Field(
-        1.5, ge=0.5, le=8.0, description="Half the thickness in voxels of the predicted surface."
+        1.0, ge=0.5, le=8.0, description="Half the thickness in voxels of the predicted surface."
     )
     max_thickness: float = Field(
         32.0, ge=2.0, le=128.0, description="Thickest sheet in voxels; beyond it the middle is off."
@@ -79,6 +79,7 @@ class FromLabelsParams(Params):
             face=face,
             gradient_sigma=2.0,
             normal_sigma=self.normal_sigma,
+            coherence=0.0,
             umbilicus=self.umbilicus,
             axis_x=self.axis_x,
             axis_y=self.axis_y,

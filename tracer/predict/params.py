@@ -28,6 +28,13 @@ class PredictParams(Params):
     normal_sigma: float = Field(
         4.0, ge=1.0, le=24.0, description="Neighbourhood in voxels that agrees on one sheet normal."
     )
+    coherence: float = Field(
+        0.3,
+        ge=0.0,
+        lt=1.0,
+        description="Least agreement of the gradients on one normal; where sheets of different "
+        "directions meet it is low, and nothing is predicted.",
+    )
     planarity: float = Field(
         0.5, ge=0.0, le=1.0, description="How strongly tubes and blobs are suppressed."
     )
@@ -38,7 +45,7 @@ class PredictParams(Params):
         description="Radius in voxels of the disc in the sheet that the response is averaged over.",
     )
     threshold: float = Field(
-        0.15,
+        0.2,
         gt=0.0,
         le=10.0,
         description="Least response of a sheet, in contrasts of the volume; lower finds more.",
@@ -47,7 +54,7 @@ class PredictParams(Params):
         0.0, ge=0.0, description="Grey values per unit of response; 0 measures it on the volume."
     )
     half_width: float = Field(
-        1.5, ge=0.5, le=8.0, description="Half the thickness in voxels of a predicted sheet."
+        1.0, ge=0.5, le=8.0, description="Half the thickness in voxels of a predicted sheet."
     )
     polarity: Literal["bright", "dark"] = Field(
         "bright", description="Whether papyrus is brighter or darker than its surroundings."

@@ -167,7 +167,8 @@ def block_normals(
                 _smoothed(component, params.normal_sigma / CELL, TENSOR_TRUNCATE)
                 for component in tensor
             ]
-        )
+        ),
+        params.coherence,
     )
     if outward is not None:
         z = start_zyx[0] + CELL * np.arange(normals.shape[0]) + 0.5 * (CELL - 1)

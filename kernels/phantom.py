@@ -382,10 +382,33 @@ def to_material(spiral: Spiral, x: float, y: float, z: float) -> tuple[float, fl
 
 
 @inline_kernel
-def _gradient_in_space(
+def material_gradient(
     spiral: Spiral, x: float, y: float, z: float, gx: float, gy: float, gz: float
 ) -> tuple[float, float, float]:
-    """Return a material gradient at a material point as a gradient in space."""
+    """Return a gradient at a material point as a gradient in space.
+
+    Parameters
+    ----------
+    spiral : Spiral
+        The phantom.
+    x : float
+        Material x, voxels.
+    y : float
+        Material y.
+    z : float
+        Material z.
+    gx : float
+        Derivative by material x.
+    gy : float
+        Derivative by material y.
+    gz : float
+        Derivative by material z.
+
+    Returns
+    -------
+    tuple of float
+        Derivatives by x, y and z in the volume.
+    """
     for stage in range(spiral.kinds.shape[0]):
         xx, xy, xz, yx, yy, yz, zx, zy, zz = _stage_jacobian(spiral, stage, x, y, z)
         gx, gy, gz = _solve(xx, yx, zx, xy, yy, zy, xz, yz, zz, gx, gy, gz)
@@ -454,7 +477,7 @@ def locate_points(
         out[2] = z
         out[3] = winding
         out[4] = angle
-        out[5], out[6], out[7] = _gradient_in_space(spiral, x, y, z, gx, gy, 0.0)
+        out[5], out[6], out[7] = material_gradient(spiral, x, y, z, gx, gy, 0.0)
 
 
 @kernel

@@ -8,6 +8,7 @@ undoes `locate`.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from tracer.errors import FormatError
 from tracer.kernels.phantom import N_LOCATED, TWO_PI, Spiral, locate_points, place_points
+from tracer.kernels.phantom_voxels import Recipe, find_torn
 from tracer.phantom.deformation import Stage, Waves, build_spiral, stage_from_json
 
 if TYPE_CHECKING:
     from tracer.surface import Surface
 
 FORMAT = "tracer-phantom"
+INK_FILE = "ink.tif"
 _FOREIGN_Z_MARGIN = 32  # empty slices at both ends of a volume whose truth does not say
 _DENSE_STEP = 2.0  # voxels of arc length between samples that measure lengths in space
 
@@ -94,6 +97,8 @@ class Truth:
         Half the width of the predicted band, voxels.
     voxel_size_um : float
         Size of a voxel.
+    recipe : Recipe or None
+        The looks, among them where the sheet is torn out; None for a foreign truth.
     source : Path or None
         The truth file; the ink image lies beside it.
     meta : mapping
@@ -110,6 +115,7 @@ class Truth:
     thickness: float = 0.0
     half_width: float = 2.0
     voxel_size_um: float = 7.91
+    recipe: Recipe | None = None
     source: Path | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     _spiral: Spiral = field(init=False, repr=False)
@@ -193,6 +199,7 @@ class Truth:
             thickness=float(value["thick"]),
             half_width=float(value["half"]),
             voxel_size_um=float(value["voxel"]),
+            recipe=Recipe(**value["recipe"]) if "recipe" in value else None,
             source=source,
             meta=dict(value.get("meta", {})),
         )
@@ -205,7 +212,7 @@ class Truth:
         dict
             JSON object from which :meth:`from_json` makes an equal truth.
         """
-        return {
+        value = {
             "format": FORMAT,
             "cx": self.centre_xy[0],
             "cy": self.centre_xy[1],
@@ -220,6 +227,9 @@ class Truth:
             "voxel": self.voxel_size_um,
             "meta": dict(self.meta),
         }
+        if self.recipe is not None:
+            value["recipe"] = self.recipe._asdict()
+        return value
 
     @property
     def spiral(self) -> Spiral:
@@ -388,6 +398,90 @@ class Truth:
         radial = (located.radius > self.rmin) & (located.radius < self.rmax)
         return np.asarray(radial & (z >= self.z_range[0]) & (z < self.z_range[1]))
 
+    def exists(self, arc_length: ArrayLike, z: ArrayLike) -> NDArray[np.bool_]:
+        """Return whether there is papyrus at places of the sheet, which may be torn out.
+
+        Parameters
+        ----------
+        arc_length : array_like
+            Arc length, voxels.
+        z : array_like
+            Material z, voxels.
+
+        Returns
+        -------
+        ndarray of bool
+            False where the sheet is torn out; its ends are not looked at.
+        """
+        arc, height = np.broadcast_arrays(
+            np.asarray(arc_length, np.float64), np.asarray(z, np.float64)
+        )
+        torn = np.zeros(arc.shape, np.bool_)
+        if self.recipe is not None:
+            find_torn(self.recipe, arc.ravel(), height.ravel(), torn.reshape(-1))
+        return ~torn
+
+    def ink(self, arc_length: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
+        """Return the ink on the recto.
+
+        Parameters
+        ----------
+        arc_length : array_like
+            Arc length, voxels.
+        z : array_like
+            Material z, voxels.
+
+        Returns
+        -------
+        ndarray of float64
+            0 bare, 1 inked; linear between pixels, 0 beyond the image.
+
+        Raises
+        ------
+        FormatError
+            If the phantom has no ink image.
+        """
+        from scipy import ndimage
+
+        image, recipe = self.ink_image(), self.recipe
+        if recipe is None:
+            raise FormatError(f"{self.source}: this truth does not say where the ink image lies")
+        arc, height = np.broadcast_arrays(
+            np.asarray(arc_length, np.float64), np.asarray(z, np.float64)
+        )
+        places = np.stack([height - recipe.ink_z, arc - recipe.ink_arc]).reshape(2, -1)
+        values = ndimage.map_coordinates(image, places, np.float64, order=1, mode="grid-constant")
+        return np.asarray(values.reshape(arc.shape) / 255.0)
+
+    def ink_image(self) -> NDArray[np.uint8]:
+        """Return the ink image: rows along z, columns along the sheet, one pixel per voxel.
+
+        Returns
+        -------
+        ndarray of uint8, shape (rows, cols)
+            0 bare, 255 inked; the first row lies at ``recipe.ink_z``, the first column at
+            ``recipe.ink_arc``.
+
+        Raises
+        ------
+        FormatError
+            If the phantom has none.
+        """
+        if self.source is None or not self.source.with_name(INK_FILE).exists():
+            raise FormatError(f"{self.source}: no {INK_FILE} beside it; make a phantom with a text")
+        return _read_ink(self.source.with_name(INK_FILE))
+
+    def z_slack(self) -> float:
+        """Return by how much z in the volume and on the sheet can differ.
+
+        Returns
+        -------
+        float
+            Voxels.
+        """
+        waves = [stage for stage in self.stages if isinstance(stage, Waves)]
+        return sum(abs(a[2]) for stage in waves for a in stage.amplitudes)
+
     def arc_of_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
         """Return the arc length at a total angle, in material coordinates.
 
@@ -474,7 +568,7 @@ class Truth:
         points_xyz : ndarray of float64, shape (rows, cols, 3)
             Places in the volume.
         valid : ndarray of bool, shape (rows, cols)
-            Whether the place lies within `z_range`.
+            Whether the place lies within `z_range` and is not torn out.
         theta : ndarray of float64, shape (cols,)
             Total angle of each column.
         z : ndarray of float64, shape (rows,)
@@ -488,15 +582,12 @@ class Truth:
         line = self.point(dense, 0.5 * (z_first + z_end))
         length = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))]
         theta = np.interp(np.arange(0.0, length[-1], step), length, dense)
-        slack = sum(
-            max(abs(a[2]) for a in s.amplitudes) * len(s.phases)
-            for s in self.stages
-            if isinstance(s, Waves) and s.phases
-        )
+        slack = self.z_slack()
         rows = np.arange(np.floor((z_first - slack) / step), np.ceil((z_end + slack) / step) + 1)
         z = rows * step
         points = self.point(theta[None, :], z[:, None])
         valid = (points[..., 2] >= z_first) & (points[..., 2] < z_end)
+        valid &= self.exists(self.arc_of_theta(theta)[None, :], z[:, None])
         used = np.flatnonzero(valid.any(axis=1))
         rows_used = slice(int(used[0]), int(used[-1]) + 1)
         return points[rows_used], valid[rows_used], theta, z[rows_used]
@@ -524,3 +615,10 @@ class Truth:
             channels={},
             meta={"source": "tracer phantom truth"},
         )
+
+
+@lru_cache(maxsize=2)
+def _read_ink(path: Path) -> NDArray[np.uint8]:
+    from tifffile import imread
+
+    return np.asarray(imread(path), np.uint8)

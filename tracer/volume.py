@@ -1,325 +1,293 @@
-"""A volume: the levels of an OME-Zarr, local or remote, read by boxes.
+"""A volume: the levels of an OME-Zarr, with its voxel size and its identity.
 
-Metadata is read as JSON; zarr is imported when voxels are read. Axes are z, y, x; level k is 2^k
-times coarser than level 0. What lies outside the volume, and chunks that do not exist, read as 0.
+Axes are z, y, x. Level k is 2**k times coarser than level 0. Opening reads a few small JSON files
+and imports no zarr; data is read when asked for, and lies anywhere that fsspec opens.
+
+Law: ``read`` is defined for every box. Where the volume has no voxel the result is 0, so no caller
+has to clip.
 """
 
 import hashlib
 import json
 import math
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from tracer.errors import MissingDependencyError, VolumeError
+from tracer.errors import TracerWarning, VolumeError
+from tracer.storage import Storage, open_storage
+from tracer.volpkg import find_volume
+from tracer.volume_meta import VolumeMeta, listed_levels, read_meta
+from tracer.zarr_array import ZarrArray
+from tracer.zarr_metadata import ArrayMetadata, read_attributes
 
-META_NAME = "meta.json"
-_META_EXAMPLE = (
-    '{"voxelsize": 7.91, "uuid": "scan", "name": "scan", "type": "vol", "format": "zarr"}'
-)
-_READABLE = ("uint8", "uint16")
-_REMOTE_PACKAGES = {"s3": "s3fs", "http": "aiohttp", "https": "aiohttp"}
-Index3 = tuple[int, int, int]
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+_SIZES_HASHED = 256  # level-0 objects whose sizes go into the identity
+_CONTENTS_HASHED = 8  # objects of the coarsest level whose bytes do
+_CONTENT_BYTES = 2**22  # larger ones, which are shards, count by their size alone
 
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One array of a volume.
-
-    Attributes
-    ----------
-    name : str
-        Name of the array in its group; the group itself where empty.
-    shape_zyx : tuple of int
-        Voxels along z, y, x.
-    chunk_zyx : tuple of int
-        Shape of what is stored as one object: a chunk, or a shard.
-    dtype : numpy dtype
-        As stored.
-    key : str
-        Format string of a stored object's name, with three indices.
-    """
-
-    name: str
-    shape_zyx: Index3
-    chunk_zyx: Index3
-    dtype: np.dtype[Any]
-    key: str
+Zyx = tuple[int, int, int]
 
 
-class _Store:
-    """Files below a local folder or an fsspec URL."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path.rstrip("/")
-        self.is_remote = "://" in path
-        self._filesystem: Any = None
-        if self.is_remote:
-            import fsspec
-
-            protocol = path.split("://", 1)[0]
-            try:
-                self._filesystem = fsspec.filesystem(protocol)
-            except ImportError as error:
-                raise MissingDependencyError(
-                    f"{path}: reading {protocol}:// needs the package "
-                    f"'{_REMOTE_PACKAGES.get(protocol, protocol)}'; "
-                    "run: pip install 'scroll-tracer[remote]'"
-                ) from error
-            except ValueError as error:
-                raise VolumeError(f"{path}: unknown protocol '{protocol}'") from error
-
-    def read(self, name: str) -> bytes | None:
-        """Return the content of a file, None where it does not exist."""
-        try:
-            if self.is_remote:
-                content: bytes = self._filesystem.cat_file(f"{self.path}/{name}")
-                return content
-            return (Path(self.path) / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise VolumeError(f"{self.path}/{name}: cannot read ({error})") from error
-
-    def json(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON object, None where the file does not exist."""
-        content = self.read(name)
-        if content is None:
-            return None
-        try:
-            value = json.loads(content)
-        except ValueError as error:
-            raise VolumeError(
-                f"{self.path}/{name}: not valid JSON ({error}); restore it"
-            ) from error
-        if not isinstance(value, dict):
-            raise VolumeError(f"{self.path}/{name}: must be a JSON object")
-        return value
-
-    def exists(self, name: str) -> bool:
-        """Return whether a file exists."""
-        if self.is_remote:
-            return bool(self._filesystem.exists(f"{self.path}/{name}"))
-        return (Path(self.path) / name).exists()
-
-    def fingerprint(self, name: str) -> str:
-        """Return size and time of a file, empty where it does not exist."""
-        if self.is_remote:
-            return ""
-        try:
-            status = (Path(self.path) / name).stat()
-        except OSError:
-            return ""
-        return f"{status.st_size}:{status.st_mtime_ns}"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Volume:
-    """An opened OME-Zarr volume.
+    """An opened OME-Zarr volume. Make one with :meth:`open`.
+
+    Parameters
+    ----------
+    storage : Storage
+        Where it lies.
+    levels : sequence of ZarrArray
+        Finest first.
+    meta : VolumeMeta
+        Its ``meta.json``.
+    has_multiscales : bool
+        Whether NGFF metadata described the levels.
 
     Attributes
     ----------
     path : str
-        Folder or URL.
-    levels : tuple of Level
-        Finest first.
-    meta : mapping
-        Content of ``meta.json``; empty where there is none.
+        Absolute path, or URL.
+    meta : VolumeMeta
+        Its ``meta.json``.
+    has_multiscales : bool
+        Whether NGFF metadata described the levels.
+
+    Notes
+    -----
+    Reading is safe from several threads. A volume can be pickled; a worker gets its own caches.
     """
 
-    path: str
-    levels: tuple[Level, ...]
-    meta: Mapping[str, Any]
-    store: _Store = field(repr=False)
-    _arrays: dict[int, Any] = field(default_factory=dict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    def __init__(
+        self,
+        storage: Storage,
+        levels: Sequence[ZarrArray],
+        meta: VolumeMeta,
+        *,
+        has_multiscales: bool = True,
+    ) -> None:
+        self._storage = storage
+        self._levels = tuple(levels)
+        self.path = storage.root
+        self.meta = meta
+        self.has_multiscales = has_multiscales
+
+    def __repr__(self) -> str:
+        return f"Volume({self.path!r}, {self.shape_zyx}, {self.dtype}, {self.n_levels} levels)"
 
     @classmethod
-    def open(cls, path: str | Path, *, name: str | None = None, require_meta: bool = True) -> Self:
-        """Return an opened volume.
+    def open(
+        cls, path: str | Path, *, name: str | None = None, require_meta: bool = True
+    ) -> "Volume":
+        """Open a volume without reading its data.
 
         Parameters
         ----------
         path : str or Path
-            OME-Zarr group, a plain zarr array, or a ``.volpkg``; local or any fsspec URL.
+            OME-Zarr group (v2 or v3), with or without ``multiscales``: a folder, or any URL that
+            fsspec opens. Or a ``.volpkg`` folder.
         name : str, optional
-            Name or uuid of the volume in a ``.volpkg``; needed where it holds several.
+            Name or uuid of a volume of a ``.volpkg``; not needed where it holds just one.
         require_meta : bool
-            Whether ``meta.json`` with a positive ``voxelsize`` must exist.
+            Insist on ``meta.json`` and a usable voxel size, without which areas and most of the
+            pipeline are meaningless. If False, they may be missing and the voxel size is NaN.
 
         Returns
         -------
         Volume
-            With all levels described; no voxel has been read.
+            The volume.
 
         Raises
         ------
         VolumeError
-            If there is no readable zarr, or required metadata is missing or unusable.
+            If there is no usable volume; the message says what to do.
         MissingDependencyError
-            If the URL's protocol needs a package that is not installed.
+            If a URL needs a package that is not installed.
         """
-        location = str(path)
-        if location.rstrip("/").endswith(".volpkg"):
-            location = _find_in_volpkg(Path(location), name)
-        store = _Store(location)
-        if not store.is_remote and not Path(location).exists():
-            raise VolumeError(f"{location}: no such volume; check the path")
-        levels = _read_levels(store)
-        meta = store.json(META_NAME) or {}
-        volume = cls(path=location, levels=levels, meta=meta, store=store)
-        if require_meta:
-            _check_meta(location, meta)
-        return volume
+        storage = open_storage(find_volume(path, name))
+        attributes = read_attributes(storage)
+        if attributes is None:
+            raise _not_a_volume(storage)
+        listed, scale_um = listed_levels(attributes)
+        levels = _open_levels(storage, listed)
+        meta = read_meta(storage, required=require_meta, ngff_voxel_size_um=scale_um)
+        return cls(storage, levels, meta, has_multiscales=listed is not None)
 
     @property
-    def shape_zyx(self) -> Index3:
-        """Return the shape of level 0.
-
-        Returns
-        -------
-        tuple of int
-            Voxels along z, y, x.
-        """
-        return self.levels[0].shape_zyx
+    def shape_zyx(self) -> Zyx:
+        """Return the voxels of level 0 per axis."""
+        return self.level_shape_zyx(0)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Return the native dtype of level 0.
-
-        Returns
-        -------
-        numpy dtype
-            uint8 or uint16 for readable volumes.
-        """
-        return self.levels[0].dtype.newbyteorder("=")
+        """Return uint8 or uint16."""
+        return self._levels[0].dtype
 
     @property
     def n_levels(self) -> int:
-        """Return the number of levels.
-
-        Returns
-        -------
-        int
-            At least 1.
-        """
-        return len(self.levels)
-
-    @property
-    def uuid(self) -> str:
-        """Return the volume's uuid.
-
-        Returns
-        -------
-        str
-            From ``meta.json``, else the folder's name.
-        """
-        return str(self.meta.get("uuid") or Path(self.path).name)
+        """Return the number of levels."""
+        return len(self._levels)
 
     @property
     def voxel_size_um(self) -> float:
-        """Return the edge of a level-0 voxel.
-
-        Returns
-        -------
-        float
-            Micrometres.
-
-        Raises
-        ------
-        VolumeError
-            If ``meta.json`` or its ``voxelsize`` is missing, zero or not a number.
-        """
-        _check_meta(self.path, self.meta)
-        return float(self.meta["voxelsize"])
+        """Return the edge of a level-0 voxel in µm; NaN only if opened without `require_meta`."""
+        return self.meta.voxel_size_um
 
     @property
-    def identity(self) -> str:
-        """Return a digest of what the data is.
+    def uuid(self) -> str:
+        """Return the name that other files refer to the volume by."""
+        return self.meta.uuid or self.name
 
-        Returns
-        -------
-        str
-            The same for a moved volume, another one for a volume that was made anew.
+    @property
+    def name(self) -> str:
+        """Return the name for people; that of the folder where ``meta.json`` has none."""
+        return self.meta.name or self.path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
 
-        Notes
-        -----
-        Digested are shape, dtype, chunks, the metadata, and size and time of up to 64 stored
-        objects spread over level 0: reading the data itself would cost as much as the work that
-        the identity is meant to save.
-        """
-        level = self.levels[0]
-        grid = [math.ceil(n / c) for n, c in zip(level.shape_zyx, level.chunk_zyx, strict=True)]
-        digest = hashlib.sha256()
-        digest.update(repr((level.shape_zyx, level.chunk_zyx, level.dtype.str)).encode())
-        digest.update(json.dumps(dict(self.meta), sort_keys=True).encode())
-        n = math.prod(grid)
-        for flat in range(0, n, max(1, n // 64)):
-            index = np.unravel_index(flat, grid)
-            digest.update(self.store.fingerprint(level.key.format(*index)).encode() + b";")
-        return digest.hexdigest()[:32]
-
-    def level(self, number: int) -> Level:
-        """Return one level.
+    def level(self, level: int) -> ZarrArray:
+        """Return the array of a level.
 
         Parameters
         ----------
-        number : int
+        level : int
             0 is the finest.
 
         Returns
         -------
-        Level
-            Its description.
+        ZarrArray
+            Its array.
 
         Raises
         ------
         VolumeError
             If the volume has no such level.
         """
-        if not 0 <= number < len(self.levels):
+        if not 0 <= level < len(self._levels):
+            last = len(self._levels) - 1
+            have = "only level 0" if last == 0 else f"levels 0 to {last}"
             raise VolumeError(
-                f"{self.path}: no level {number}; it has levels 0 to {len(self.levels) - 1}"
+                f"{self.path}: has no level {level}, {have}; choose one of these, or build a "
+                "pyramid with `tracer prepare`"
             )
-        return self.levels[number]
+        return self._levels[level]
 
-    def level_shape_zyx(self, number: int) -> Index3:
-        """Return the shape of a level.
+    def level_shape_zyx(self, level: int) -> Zyx:
+        """Return the voxels of a level per axis.
 
         Parameters
         ----------
-        number : int
+        level : int
             0 is the finest.
 
         Returns
         -------
         tuple of int
             Voxels along z, y, x.
-        """
-        return self.level(number).shape_zyx
 
-    def chunk_shape_zyx(self, number: int) -> Index3:
-        """Return the shape of a level's stored objects.
+        Raises
+        ------
+        VolumeError
+            If the volume has no such level.
+        """
+        z, y, x = self.level(level).shape
+        return z, y, x
+
+    def chunk_shape_zyx(self, level: int) -> Zyx:
+        """Return the voxels of a chunk of a level per axis: the unit in which data is decoded.
 
         Parameters
         ----------
-        number : int
+        level : int
             0 is the finest.
 
         Returns
         -------
         tuple of int
-            Voxels along z, y, x.
+            Voxels along z, y, x; of the inner chunks where the array is sharded.
+
+        Raises
+        ------
+        VolumeError
+            If the volume has no such level.
         """
-        return self.level(number).chunk_zyx
+        z, y, x = self.level(level).metadata.chunks
+        return z, y, x
+
+    def read(self, level: int, start_zyx: Sequence[int], stop_zyx: Sequence[int]) -> NDArray[Any]:
+        """Return the voxels of a box.
+
+        Parameters
+        ----------
+        level : int
+            0 is the finest.
+        start_zyx : sequence of int
+            First voxel per axis, in voxels of the level; may be negative.
+        stop_zyx : sequence of int
+            One past the last voxel per axis; may lie beyond the volume.
+
+        Returns
+        -------
+        ndarray of uint8 or uint16, shape stop_zyx - start_zyx
+            C-contiguous, writable, native byte order; 0 outside of the volume, the fill value where
+            no chunk is stored.
+
+        Raises
+        ------
+        VolumeError
+            If the volume has no such level, or a chunk is damaged or cannot be read.
+        """
+        return self.level(level).read(start_zyx, stop_zyx)
+
+    def chunk_exists(self, level: int, chunk_index_zyx: Sequence[int]) -> bool:
+        """Return whether anything is stored for a chunk.
+
+        Parameters
+        ----------
+        level : int
+            0 is the finest.
+        chunk_index_zyx : sequence of int
+            Index of the chunk per axis.
+
+        Returns
+        -------
+        bool
+            False means fill value throughout. In a sharded volume True says only that the shard
+            around the chunk is stored.
+
+        Raises
+        ------
+        VolumeError
+            If the volume has no such level, or cannot be reached.
+        """
+        return self.level(level).chunk_exists(chunk_index_zyx)
+
+    def iter_chunk_indices(self, level: int = 0) -> Iterator[Zyx]:
+        """Yield the indices of the chunks for which something is stored.
+
+        Parameters
+        ----------
+        level : int
+            0 is the finest.
+
+        Yields
+        ------
+        tuple of int
+            Chunk index along z, y, x, each once. The order depends on the stored names alone. Where
+            the storage cannot list its files (web servers), every chunk is asked for.
+
+        Raises
+        ------
+        VolumeError
+            If the volume has no such level, or cannot be reached.
+        """
+        for index in self.level(level).iter_chunk_indices():
+            yield index[0], index[1], index[2]
 
     def require_prediction(self) -> None:
-        """Check that the volume can serve as a surface prediction.
+        """Check that the volume can be a surface prediction.
 
         Raises
         ------
@@ -328,200 +296,149 @@ class Volume:
         """
         if self.dtype != np.uint8:
             raise VolumeError(
-                f"{self.path}: a prediction must be uint8 but this volume is {self.dtype}; convert "
-                "it: tracer prepare IN OUT.zarr"
+                f"{self.path}: is {self.dtype}, but a surface prediction is uint8 (0 background, "
+                "255 sheet); convert it with `tracer prepare`, or pass the prediction, not the CT"
             )
 
-    def chunk_exists(self, number: int, index_zyx: Sequence[int]) -> bool:
-        """Return whether a stored object exists; a missing one is all zeros.
-
-        Parameters
-        ----------
-        number : int
-            Level.
-        index_zyx : sequence of int
-            Index of the object along z, y, x.
+    def require_voxel_size(self) -> float:
+        """Return the voxel size, or say how to supply it.
 
         Returns
         -------
-        bool
-            False outside the volume.
-        """
-        level = self.level(number)
-        grid = (math.ceil(n / c) for n, c in zip(level.shape_zyx, level.chunk_zyx, strict=True))
-        if not all(0 <= i < n for i, n in zip(index_zyx, grid, strict=True)):
-            return False
-        return self.store.exists(level.key.format(*index_zyx))
-
-    def iter_chunk_indices(self, number: int = 0) -> Iterator[Index3]:
-        """Yield the indices of the stored objects that exist, in z, y, x order.
-
-        Parameters
-        ----------
-        number : int
-            Level.
-
-        Yields
-        ------
-        tuple of int
-            Index along z, y, x.
-        """
-        level = self.level(number)
-        grid = [math.ceil(n / c) for n, c in zip(level.shape_zyx, level.chunk_zyx, strict=True)]
-        for index in np.ndindex(*grid):
-            if self.chunk_exists(number, index):
-                yield (index[0], index[1], index[2])
-
-    def read(self, number: int, start_zyx: Sequence[int], stop_zyx: Sequence[int]) -> NDArray[Any]:
-        """Return the voxels of a box.
-
-        Parameters
-        ----------
-        number : int
-            Level.
-        start_zyx, stop_zyx : sequence of int
-            Half-open box in voxels of the level; may reach beyond the volume.
-
-        Returns
-        -------
-        ndarray of uint8 or uint16, shape stop - start
-            C-contiguous, native byte order; 0 outside the volume.
+        float
+            Edge of a level-0 voxel in µm.
 
         Raises
         ------
         VolumeError
-            If the level does not exist, its dtype is not supported, or a chunk cannot be decoded.
+            If it is not known.
         """
-        level = self.level(number)
-        dtype = level.dtype.newbyteorder("=")
-        if dtype.name not in _READABLE:
-            raise VolumeError(
-                f"{self.path}: dtype {dtype.name} is not supported; convert it to uint8: "
-                "tracer prepare IN OUT.zarr"
+        if not self.voxel_size_um > 0:
+            read_meta(self._storage, required=True)
+        return self.voxel_size_um
+
+    @cached_property
+    def identity(self) -> str:
+        """Return a digest of what the data is, whatever path it is read through.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+
+        Notes
+        -----
+        Hashed are ``meta.json``, the metadata of every level, the sizes of up to 256 stored objects
+        of level 0 and the bytes of up to 8 of the coarsest level, each evenly spread over the
+        volume. The coarsest level depends on all voxels, so a volume that was made anew differs,
+        and volumes of ours carry a digest of all of level 0 in ``meta.json`` besides. Times and
+        paths are left out: copies, moved volumes and other ways to reach the same data share
+        caches. Not noticed is an edit in place, by a foreign tool, that leaves the coarsest level
+        and all sampled compressed sizes as they were; give such a volume a new ``uuid``.
+        """
+        digest = hashlib.sha256()
+        for part in (self.meta.raw, *(a.metadata.raw for a in self._levels)):
+            digest.update(hashlib.sha256(part).digest())
+        finest, coarsest = self._levels[0].metadata, self._levels[-1].metadata
+        sizes = self._storage.sizes(_spread_keys(finest, _SIZES_HASHED))
+        digest.update(json.dumps(sizes).encode())
+        keys = _spread_keys(coarsest, _CONTENTS_HASHED)
+        sizes = self._storage.sizes(keys)
+        digest.update(json.dumps(sizes).encode())
+        small = [k for k, n in zip(keys, sizes, strict=True) if 0 <= n <= _CONTENT_BYTES]
+        for content in self._storage.get_many(small):
+            digest.update(hashlib.sha256(content or b"").digest())
+        return digest.hexdigest()
+
+
+def _not_a_volume(storage: Storage) -> VolumeError:
+    where = storage.root
+    if storage.is_local:
+        folder = Path(where)
+        if not folder.exists():
+            return VolumeError(f"{where}: no such volume; check the path")
+        if folder.is_file():
+            return VolumeError(
+                f"{where}: a file, not an OME-Zarr folder; convert it with `tracer prepare`"
             )
-        shape = [max(0, b - a) for a, b in zip(start_zyx, stop_zyx, strict=True)]
-        low = [max(0, a) for a in start_zyx]
-        high = [min(n, b) for n, b in zip(level.shape_zyx, stop_zyx, strict=True)]
-        whole = low == list(start_zyx) and high == list(stop_zyx)
-        if any(a >= b for a, b in zip(low, high, strict=True)):
-            return np.zeros(shape, dtype)
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        try:
-            values = np.asarray(self._array(number)[box])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise VolumeError(
-                f"{self.path}/{level.name}: cannot read voxels {low} to {high} ({error}); a chunk "
-                "may be truncated, copy the volume again"
-            ) from error
-        if whole:
-            return np.ascontiguousarray(values, dtype)
-        out = np.zeros(shape, dtype)
-        inner = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start_zyx, strict=True))
-        out[inner] = values
-        return out
-
-    def _array(self, number: int) -> Any:
-        """Return the zarr array of a level, opened once."""
-        with self._lock:
-            if number not in self._arrays:
-                import zarr
-
-                level = self.levels[number]
-                location = f"{self.path}/{level.name}" if level.name else self.path
-                self._arrays[number] = zarr.open_array(location, mode="r")
-            return self._arrays[number]
+        if not any(folder.iterdir()):
+            return VolumeError(f"{where}: an empty folder, not an OME-Zarr volume; check the path")
+        if (folder / "x.tif").is_file():
+            return VolumeError(f"{where}: a surface (tifxyz), not a volume; give the volume")
+    return VolumeError(
+        f"{where}: not an OME-Zarr volume, it has neither .zgroup nor .zattrs nor zarr.json; check "
+        "the path, or convert tifs with `tracer prepare`"
+    )
 
 
-def _check_meta(path: str, meta: Mapping[str, Any]) -> None:
-    where = f"{path.rstrip('/')}/{META_NAME}"
-    if not meta:
-        raise VolumeError(f"{where}: missing; create it with at least {_META_EXAMPLE}")
-    size = meta.get("voxelsize")
-    if not isinstance(size, int | float) or not math.isfinite(size) or size <= 0:
-        raise VolumeError(
-            f"{where}: voxelsize is {size!r}; set it to the edge of a voxel in micrometres, "
-            'e.g. "voxelsize": 7.91'
-        )
-
-
-def _find_in_volpkg(package: Path, name: str | None) -> str:
-    """Return the path of a volume in a volume package, by folder name, name or uuid."""
-    folder = package / "volumes"
-    if not folder.is_dir():
-        raise VolumeError(f"{package}: no folder 'volumes' in this volume package")
-    found = {}
-    for candidate in sorted(folder.iterdir()):
-        if candidate.is_dir() and _is_zarr(_Store(str(candidate))):
-            meta = _Store(str(candidate)).json(META_NAME) or {}
-            names = {candidate.name, candidate.stem, str(meta.get("name")), str(meta.get("uuid"))}
-            found[candidate] = names
-    matching = [path for path, names in found.items() if name is None or name in names]
-    if len(matching) != 1:
-        wanted = f"no volume '{name}'" if name and not matching else "several volumes"
-        listing = ", ".join(path.name for path in found) or "none"
-        raise VolumeError(f"{package}: {wanted} in this package; name one of: {listing}")
-    return str(matching[0])
-
-
-def _is_zarr(store: _Store) -> bool:
-    return any(store.exists(name) for name in (".zgroup", ".zattrs", ".zarray", "zarr.json"))
-
-
-def _read_levels(store: _Store) -> tuple[Level, ...]:
-    """Return the levels that a group's metadata names, or those called 0, 1, 2, ..."""
-    whole = _read_level(store, "")
-    if whole is not None:
-        return (whole,)
-    attributes = store.json(".zattrs")
-    if attributes is None:
-        attributes = (store.json("zarr.json") or {}).get("attributes") or {}
-    attributes = attributes.get("ome", attributes)
-    scales = attributes.get("multiscales") or []
-    names = [str(d["path"]) for d in scales[0].get("datasets", [])] if scales else []
-    if not names:
-        names = []
-        while _read_level(store, str(len(names))) is not None:
-            names.append(str(len(names)))
-    levels = tuple(level for name in names if (level := _read_level(store, name)) is not None)
+def _open_levels(storage: Storage, listed: list[str] | None) -> list[ZarrArray]:
+    """Return the usable levels, finest first."""
+    levels: list[ZarrArray] = []
+    for path in listed if listed is not None else map(str, range(64)):
+        array = ZarrArray.open(storage, path)
+        if array is None:
+            break
+        if levels and not _is_coarser(levels[0].shape, array.shape, len(levels)):
+            warnings.warn(
+                f"{array.where}: shape {array.shape} is not 1/{2 ** len(levels)} of level 0, "
+                f"{levels[0].shape}; this and coarser levels are not used",
+                TracerWarning,
+                stacklevel=4,
+            )
+            break
+        _check_level(array)
+        levels.append(array)
+    if not levels and listed is None:
+        root = ZarrArray.open(storage, "")
+        if root is not None:
+            _check_level(root)
+            levels.append(root)
     if not levels:
+        first = listed[0] if listed else "0"
         raise VolumeError(
-            f"{store.path}: not an OME-Zarr volume (no array '0'); turn scans into one: "
-            "tracer prepare IN OUT.zarr"
+            f"{storage.root}/{first}: missing, the volume has no full-resolution level; "
+            "restore or re-make it"
+        )
+    if any(array.dtype != levels[0].dtype for array in levels):
+        shown = ", ".join(str(array.dtype) for array in levels)
+        raise VolumeError(
+            f"{storage.root}: the levels differ in data type ({shown}); re-make the volume with "
+            "`tracer prepare`"
         )
     return levels
 
 
-def _read_level(store: _Store, name: str) -> Level | None:
-    """Return the description of an array, None where there is none."""
-    prefix = f"{name}/" if name else ""
-    v2 = store.json(f"{prefix}.zarray")
-    v3 = None if v2 is not None else store.json(f"{prefix}zarr.json")
-    try:
-        if v2 is not None:
-            separator = v2.get("dimension_separator", ".")
-            key = prefix + separator.join(["{}"] * 3)
-            return _level(name, v2["shape"], v2["chunks"], v2["dtype"], key)
-        if v3 is None or v3.get("node_type") != "array":
-            return None
-        chunk = v3["chunk_grid"]["configuration"]["chunk_shape"]
-        encoding = v3.get("chunk_key_encoding", {"name": "default"})
-        is_default = encoding.get("name") == "default"
-        separator = encoding.get("configuration", {}).get("separator", "/" if is_default else ".")
-        key = prefix + ("c" + separator if is_default else "") + separator.join(["{}"] * 3)
-        return _level(name, v3["shape"], chunk, v3["data_type"], key)
-    except (KeyError, TypeError, ValueError) as error:
-        raise VolumeError(f"{store.path}/{prefix}: unreadable array metadata ({error})") from error
-
-
-def _level(
-    name: str, shape: Sequence[int], chunk: Sequence[int], dtype: DTypeLike, key: str
-) -> Level:
-    if len(shape) != 3:
-        raise ValueError(f"{len(shape)} axes instead of z, y, x")
-    return Level(
-        name=name,
-        shape_zyx=(int(shape[0]), int(shape[1]), int(shape[2])),
-        chunk_zyx=(int(chunk[0]), int(chunk[1]), int(chunk[2])),
-        dtype=np.dtype(dtype),
-        key=key,
+def _is_coarser(fine: Sequence[int], coarse: Sequence[int], level: int) -> bool:
+    return len(fine) == len(coarse) and all(
+        abs(c - f / 2**level) <= 1.0 for f, c in zip(fine, coarse, strict=True)
     )
+
+
+def _check_level(array: ZarrArray) -> None:
+    if len(array.shape) != 3:
+        raise VolumeError(
+            f"{array.where}: has {len(array.shape)} axes {array.shape}, but a volume has z, y, x; "
+            "extract one channel first"
+        )
+    if 0 in array.shape:
+        raise VolumeError(f"{array.where}: is empty, its shape is {array.shape}; re-make it")
+    if array.dtype not in _DTYPES:
+        raise VolumeError(
+            f"{array.where}: is {array.dtype}, but a volume is uint8 or uint16; convert it with "
+            "`tracer prepare`"
+        )
+
+
+def _spread_keys(metadata: ArrayMetadata, at_most: int) -> list[str]:
+    """Return the keys of stored objects, evenly spread over the grid in C order."""
+    grid = [-(-n // s) for n, s in zip(metadata.shape, metadata.shards, strict=True)]
+    per_object = [s // c for s, c in zip(metadata.shards, metadata.chunks, strict=True)]
+    total = math.prod(grid)
+    count = min(total, at_most)
+    keys = []
+    for position in range(count):
+        index = np.unravel_index(position * total // count, grid)
+        keys.append(
+            metadata.object_key(tuple(int(i) * k for i, k in zip(index, per_object, strict=True)))
+        )
+    return keys

@@ -48,7 +48,9 @@ def _option(name: str, field: FieldInfo) -> Callable[[C], C] | None:
     return click.option(flag, name, type=option_type, default=None, help=help_text)
 
 
-def params_options(params_class: type[Params], *, skip: frozenset[str] = frozenset()) -> Any:
+def params_options(
+    params_class: type[Params], *, skip: frozenset[str] = frozenset()
+) -> Callable[[C], C]:
     """Return a decorator that adds one option per field of a params class.
 
     Parameters

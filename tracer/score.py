@@ -317,7 +317,7 @@ def _measure(surface: "Surface", truth: "Truth") -> _Measured:
     located = truth.locate(points)
     step_row, step_col = 1.0 / surface.scale[1], 1.0 / surface.scale[0]
     quads = _quad_areas(points)
-    vertices = _vertex_areas(quads)
+    vertices = vertex_areas(points)
     offsets = wrap_offsets(located, valid, max(step_row, step_col), vertices)
     jumps = [np.abs(np.diff(located.theta, axis=axis)) > 0.5 * TWO_PI for axis in (0, 1)]
     has_quad = np.isfinite(quads)
@@ -344,7 +344,7 @@ def wrap_offsets(
     located: "Located",
     valid: NDArray[np.bool_],
     step: float,
-    vertex_areas: NDArray[np.float64],
+    weights: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Return by how many wraps each vertex is off the sheet that its surface follows.
 
@@ -356,7 +356,7 @@ def wrap_offsets(
         Valid vertices.
     step : float
         Nominal spacing of the grid, voxels.
-    vertex_areas : ndarray of float64, shape (rows, cols)
+    weights : ndarray of float64, shape (rows, cols)
         Weight of each vertex in the vote on which sheet the surface follows.
 
     Returns
@@ -373,14 +373,14 @@ def wrap_offsets(
     offsets = np.where(valid, located.wrap - turns, 0)
     order = np.argsort(component[valid], kind="stable")
     values = offsets[valid][order]
-    weights = vertex_areas[valid][order]
+    shares = weights[valid][order]
     bounds = np.searchsorted(component[valid][order], np.arange(n + 1))
     main = np.zeros(n, np.int64)
     for i in range(n):
         part = slice(bounds[i], bounds[i + 1])
         found, index = np.unique(values[part], return_inverse=True)
         # The smallest share keeps a vote to vertices that belong to no quad.
-        votes = np.bincount(index, weights=weights[part] + 1e-9)
+        votes = np.bincount(index, weights=shares[part] + 1e-9)
         main[i] = found[np.argmax(votes)]
     return np.where(valid, offsets - main[np.maximum(component, 0)], 0)
 
@@ -392,9 +392,20 @@ def _quad_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * np.linalg.norm(np.cross(first, second), axis=-1))
 
 
-def _vertex_areas(quads: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a quarter of the area of the quads around each vertex."""
-    padded = np.pad(np.nan_to_num(quads), 1)
+def vertex_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a quarter of the area of the quads around each vertex.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (rows, cols, 3)
+        Vertices, NaN where invalid.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, cols)
+        Square voxels; zero for vertices that belong to no quad.
+    """
+    padded = np.pad(np.nan_to_num(_quad_areas(points)), 1)
     return 0.25 * (padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1])
 
 
@@ -417,7 +428,7 @@ class _RectoSamples:
 
     def __init__(self, truth: "Truth") -> None:
         points, valid, _, _ = truth.recto_grid(RECTO_STEP)
-        areas = _vertex_areas(_quad_areas(np.where(valid[..., None], points, np.nan)))
+        areas = vertex_areas(np.where(valid[..., None], points, np.nan))
         points, areas = points[valid], areas[valid]
         low = np.floor(points.min(axis=0) / _CELL).astype(np.int64)
         cells = np.floor(points / _CELL).astype(np.int64) - low

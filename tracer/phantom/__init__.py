@@ -4,14 +4,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracer.phantom.generate import PhantomResult, make_phantom
+    from tracer.phantom.legibility import Legibility, measure_legibility
+    from tracer.phantom.params import PhantomParams
     from tracer.phantom.truth import Located, Truth
 
 _HOMES = {
+    "Legibility": "tracer.phantom.legibility",
+    "PhantomParams": "tracer.phantom.params",
+    "PhantomResult": "tracer.phantom.generate",
+    "make_phantom": "tracer.phantom.generate",
+    "measure_legibility": "tracer.phantom.legibility",
     "Located": "tracer.phantom.truth",
     "Truth": "tracer.phantom.truth",
 }
 
-__all__ = ["Located", "Truth"]
+__all__ = [
+    "Legibility",
+    "Located",
+    "PhantomParams",
+    "PhantomResult",
+    "Truth",
+    "make_phantom",
+    "measure_legibility",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,11 +19,13 @@ from tracer.errors import FormatError
 from tracer.kernels.phantom import N_LOCATED, TWO_PI, Spiral, locate_points, place_points
 from tracer.kernels.phantom_voxels import Recipe, find_torn
 from tracer.phantom.deformation import Stage, Waves, build_spiral, stage_from_json
+from tracer.tif import read_tif
 
 if TYPE_CHECKING:
     from tracer.surface import Surface
 
 FORMAT = "tracer-phantom"
+TRUTH_FILE = "truth.json"
 INK_FILE = "ink.tif"
 _FOREIGN_Z_MARGIN = 32  # empty slices at both ends of a volume whose truth does not say
 _DENSE_STEP = 2.0  # voxels of arc length between samples that measure lengths in space
@@ -152,7 +154,7 @@ class Truth:
         """
         file = Path(path)
         if file.is_dir():
-            file = file / "truth.json"
+            file = file / TRUTH_FILE
         try:
             value = json.loads(file.read_text(encoding="utf-8"))
             return cls.from_json(value, source=file)
@@ -443,13 +445,12 @@ class Truth:
         """
         from scipy import ndimage
 
-        image, recipe = self.ink_image(), self.recipe
-        if recipe is None:
-            raise FormatError(f"{self.source}: this truth does not say where the ink image lies")
+        image = self.ink_image()
+        first_arc, first_z = self.ink_origin()
         arc, height = np.broadcast_arrays(
             np.asarray(arc_length, np.float64), np.asarray(z, np.float64)
         )
-        places = np.stack([height - recipe.ink_z, arc - recipe.ink_arc]).reshape(2, -1)
+        places = np.stack([height - first_z, arc - first_arc]).reshape(2, -1)
         values = ndimage.map_coordinates(image, places, np.float64, order=1, mode="grid-constant")
         return np.asarray(values.reshape(arc.shape) / 255.0)
 
@@ -470,6 +471,36 @@ class Truth:
         if self.source is None or not self.source.with_name(INK_FILE).exists():
             raise FormatError(f"{self.source}: no {INK_FILE} beside it; make a phantom with a text")
         return _read_ink(self.source.with_name(INK_FILE))
+
+    def ink_origin(self) -> tuple[float, float]:
+        """Return where the first pixel of the ink image lies.
+
+        Returns
+        -------
+        tuple of float
+            Arc length and material z, voxels.
+
+        Raises
+        ------
+        FormatError
+            If the truth does not say.
+        """
+        if self.recipe is None:
+            raise FormatError(f"{self.source}: this truth does not say where the ink image lies")
+        return self.recipe.ink_arc, self.recipe.ink_z
+
+    def ink_shape(self) -> tuple[int, int]:
+        """Return the shape of an ink image that covers the sheet.
+
+        Returns
+        -------
+        tuple of int
+            Rows along z and columns along the sheet.
+        """
+        first_arc, first_z = self.ink_origin()
+        last_arc = float(self.arc_of_theta(self.theta_range[1]))
+        last_z = self.z_range[1] + self.z_slack()
+        return int(np.ceil(last_z - first_z)) + 1, int(np.ceil(last_arc - first_arc)) + 1
 
     def z_slack(self) -> float:
         """Return by how much z in the volume and on the sheet can differ.
@@ -619,6 +650,4 @@ class Truth:
 
 @lru_cache(maxsize=2)
 def _read_ink(path: Path) -> NDArray[np.uint8]:
-    from tifffile import imread
-
-    return np.asarray(imread(path), np.uint8)
+    return np.asarray(read_tif(path), np.uint8)

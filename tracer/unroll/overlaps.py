@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tracer.unroll.patches import Patches
 
 _FIRST_CAPACITY = 8  # contacts per vertex that are made room for before they are counted
+_CELL_OF_STEP = 1.2  # edge of a cell in steps: a quad touches few cells, a cell few quads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,13 +86,95 @@ class Contacts:
         return np.stack([(1 - s) * (1 - t), s * (1 - t), (1 - s) * t, s * t], axis=1)
 
 
-def overlap_pairs(patches: Patches, reach: float) -> Contacts:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuadCells:
+    """Which quads touch which cell of a uniform grid; proportional to the number of quads.
+
+    Attributes
+    ----------
+    keys : ndarray of int64, shape (k,)
+        Cells, ascending.
+    quads : ndarray of int32, shape (k,)
+        A quad that touches the cell.
+    origin : ndarray of int64, shape (3,)
+        Lowest cell, x y z.
+    extent : ndarray of int64, shape (3,)
+        Number of cells along x, y, z.
+    cell : float
+        Edge of a cell, voxels.
+    """
+
+    keys: NDArray[np.int64]
+    quads: NDArray[np.int32]
+    origin: NDArray[np.int64]
+    extent: NDArray[np.int64]
+    cell: float
+
+    @classmethod
+    def build(cls, patches: Patches, reach: float) -> "QuadCells":
+        """Return the cells that the quads of some patches touch.
+
+        Parameters
+        ----------
+        patches : Patches
+            The patches; at least one quad.
+        reach : float
+            How much the box of a quad is grown, voxels.
+
+        Returns
+        -------
+        QuadCells
+            The index.
+        """
+        from tracer.kernels.unroll_contacts import list_quad_cells, quad_cells
+
+        cell = _CELL_OF_STEP * patches.step
+        n_quads = len(patches.quads)
+        low = np.empty((n_quads, 3), np.int32)
+        high = np.empty((n_quads, 3), np.int32)
+        total = quad_cells(patches.points_xyz, patches.quads, cell, reach, low, high)
+        origin = low.min(axis=0).astype(np.int64)
+        extent = high.max(axis=0).astype(np.int64) - origin + 1
+        keys = np.empty(total, np.int64)
+        owners = np.empty(total, np.int32)
+        list_quad_cells(low, high, origin, extent, keys, owners)
+        order = np.argsort(keys, kind="stable")
+        return cls(keys=keys[order], quads=owners[order], origin=origin, extent=extent, cell=cell)
+
+    def sorted_vertices(
+        self, points_xyz: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the points that fall into the grid, ordered by cell.
+
+        Parameters
+        ----------
+        points_xyz : ndarray of float32, shape (n, 3)
+            Points in voxels.
+
+        Returns
+        -------
+        keys : ndarray of int64, shape (m,)
+            Cells, ascending.
+        index : ndarray of int64, shape (m,)
+            The points.
+        """
+        cells = np.floor(points_xyz.astype(np.float64) / self.cell).astype(np.int64) - self.origin
+        index = np.flatnonzero(((cells >= 0) & (cells < self.extent)).all(axis=1))
+        x, y, z = cells[index].T
+        keys = (z * self.extent[1] + y) * self.extent[0] + x
+        order = np.argsort(keys, kind="stable")
+        return keys[order], index[order]
+
+
+def overlap_pairs(patches: Patches, cells: QuadCells, reach: float) -> Contacts:
     """Return every vertex that lies on a quad of another patch, or of a far part of its own.
 
     Parameters
     ----------
     patches : Patches
         The patches.
+    cells : QuadCells
+        Their quads by cell, for at least this reach.
     reach : float
         Largest distance, voxels; much less than the gap between neighbouring wraps.
 
@@ -100,37 +183,24 @@ def overlap_pairs(patches: Patches, reach: float) -> Contacts:
     Contacts
         Ordered by vertex, then patch; at most one per vertex and patch: the nearest.
     """
-    from tracer.kernels.unroll_contacts import find_contacts, list_quad_cells, quad_cells
+    from tracer.kernels.unroll_contacts import find_contacts
 
-    points, quads = patches.points_xyz, patches.quads
-    n_quads = len(quads)
-    if n_quads == 0:
-        return _no_contacts()
-    cell = 1.2 * patches.step
-    low = np.empty((n_quads, 3), np.int32)
-    high = np.empty((n_quads, 3), np.int32)
-    total = quad_cells(points, quads, cell, reach, low, high)
-    origin = low.min(axis=0).astype(np.int64)
-    extent = high.max(axis=0).astype(np.int64) - origin + 1
-    keys = np.empty(total, np.int64)
-    owners = np.empty(total, np.int32)
-    list_quad_cells(low, high, origin, extent, keys, owners)
-    order = np.argsort(keys, kind="stable")
-    keys, owners = keys[order], owners[order]
-
-    cells = np.floor(points.astype(np.float64) / cell).astype(np.int64) - origin
-    inside = ((cells >= 0) & (cells < extent)).all(axis=1)
-    vertices = np.flatnonzero(inside)
-    vertex_keys = (cells[inside, 2] * extent[1] + cells[inside, 1]) * extent[0] + cells[inside, 0]
-    order = np.argsort(vertex_keys, kind="stable")
-    vertices, vertex_keys = vertices[order], vertex_keys[order]
-
-    capacity = _FIRST_CAPACITY * len(points)
+    vertex_keys, vertices = cells.sorted_vertices(patches.points_xyz)
+    capacity = _FIRST_CAPACITY * patches.n_vertices
     while True:
         index = np.empty((capacity, 2), np.int32)
         location = np.empty((capacity, 3), np.float32)
         n = find_contacts(
-            points, patches.grid, quads, vertex_keys, vertices, keys, owners, reach, index, location
+            patches.points_xyz,
+            patches.grid,
+            patches.quads,
+            vertex_keys,
+            vertices,
+            cells.keys,
+            cells.quads,
+            reach,
+            index,
+            location,
         )
         if n <= capacity:
             break
@@ -138,9 +208,59 @@ def overlap_pairs(patches: Patches, reach: float) -> Contacts:
     return _nearest_per_patch(patches, index[:n], location[:n])
 
 
-def _no_contacts() -> Contacts:
-    whole, real = np.empty(0, np.int32), np.empty(0, np.float32)
-    return Contacts(vertex=whole, quad=whole, s=real, t=real, distance=real)
+def cast_to_next(
+    patches: Patches,
+    cells: QuadCells,
+    origins: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    *,
+    nearest: float,
+    farthest: float,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the first quad that each ray crosses beyond some distance.
+
+    Parameters
+    ----------
+    patches : Patches
+        The patches.
+    cells : QuadCells
+        Their quads by cell.
+    origins : ndarray of float32, shape (m, 3)
+        Where the rays begin.
+    directions : ndarray of float32, shape (m, 3)
+        Unit directions.
+    nearest : float
+        Distance from which on a crossing counts, voxels.
+    farthest : float
+        Length of the rays, voxels.
+
+    Returns
+    -------
+    quad : ndarray of int32, shape (m,)
+        The quad; -1 for none.
+    distance : ndarray of float32, shape (m,)
+        Distance to it, voxels.
+    """
+    from tracer.kernels.unroll_rays import cast_rays
+
+    quad = np.empty(len(origins), np.int32)
+    distance = np.empty(len(origins), np.float32)
+    cast_rays(
+        patches.points_xyz,
+        patches.quads,
+        cells.keys,
+        cells.quads,
+        cells.origin,
+        cells.extent,
+        cells.cell,
+        np.ascontiguousarray(origins, dtype=np.float32),
+        np.ascontiguousarray(directions, dtype=np.float32),
+        nearest,
+        farthest,
+        quad,
+        distance,
+    )
+    return quad, distance
 
 
 def _nearest_per_patch(

@@ -1,0 +1,279 @@
+"""The whole number of turns of every vertex: pieces, votes, cuts at jumps, components.
+
+Rounds: patches are numbered as they are; vertices that the majority of their evidence wants
+elsewhere break off; all pieces are numbered again. Edges that still contradict are the jumps. At
+the end vertices that hang between the sheets (beside a jump, or at a rim that nothing covers) are
+taken out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.unroll.axis import Axis
+from tracer.unroll.evidence import (
+    Equations,
+    Judged,
+    Rays,
+    edge_equations,
+    touch_equations,
+)
+from tracer.unroll.frames import Frames
+from tracer.unroll.overlaps import Contacts, QuadCells
+from tracer.unroll.patches import APPROVED_WEIGHT, Patches
+from tracer.unroll.turns import merge_groups, split_pieces, tally, whole_turns_between
+
+_ROUNDS = 3  # of breaking off; the second still finds tails that the first one's hid
+_BESIDE_CUT = 2  # cells from a jump within which a vertex needs support of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layout:
+    """Where on the spiral every vertex lies.
+
+    Attributes
+    ----------
+    winding : ndarray of float64, shape (n,)
+        Azimuth plus whole turns, growing outward; comparable within a component.
+    component : ndarray of int32, shape (n,)
+        0 for the largest; -1 for vertices that do not count.
+    n_components : int
+        How many there are.
+    cut : ndarray of bool, shape (e,)
+        Grid edges that cross from one wrap to another.
+    support : ndarray of int32, shape (n,)
+        Touches that agree.
+    gap : float
+        Usual distance of neighbouring wraps, voxels; NaN where no two were seen.
+    handedness : int
+        1 if the winding grows with the azimuth on an outward spiral, else -1.
+    disagreeing : ndarray of int32, shape (n,)
+        Touches that disagree even after the cuts.
+    violated : float
+        Weight of the touches that disagree, over the weight of all.
+    """
+
+    winding: NDArray[np.float64]
+    component: NDArray[np.int32]
+    n_components: int
+    cut: NDArray[np.bool_]
+    support: NDArray[np.int32]
+    gap: float
+    handedness: int
+    disagreeing: NDArray[np.int32]
+    violated: float
+
+
+def lay_out(
+    patches: Patches, contacts: Contacts, frames: Frames, axis: Axis, cells: QuadCells
+) -> Layout:
+    """Return the winding of every vertex, with jumping patches cut.
+
+    Parameters
+    ----------
+    patches : Patches
+        The patches.
+    contacts : Contacts
+        Their overlaps.
+    frames : Frames
+        Frames of the vertices.
+    axis : Axis
+        The scroll's axis.
+    cells : QuadCells
+        Index of the quads.
+
+    Returns
+    -------
+    Layout
+        Windings, components, cuts.
+    """
+    turns = axis.turns(patches.points_xyz)
+    touches = touch_equations(patches, contacts, frames, turns)
+    support = np.bincount(touches.i, minlength=patches.n_vertices)
+    edges = edge_equations(patches, support, turns)
+    piece, whole, n_pieces = split_pieces(patches.n_vertices, turns, patches.edges)
+    component, turn = _number(piece, whole, n_pieces, [touches])
+    total, component = whole + turn[piece], component[piece]
+    rays = Rays.cast(patches, frames, cells, support)
+    seen = rays.judge(patches, turns, total, component)
+    for _ in range(_ROUNDS):
+        wanted = total + _wanted_change(patches, total, component, [touches, seen.equations])
+        hold = wanted[edges.i] - wanted[edges.j] == edges.shift
+        piece, whole, n_pieces = split_pieces(patches.n_vertices, turns, patches.edges[hold])
+        before = total
+        component, turn = _number(piece, whole, n_pieces, [touches, edges, seen.equations])
+        total, component = whole + turn[piece], component[piece]
+        seen = rays.judge(patches, turns, total, component)
+        if np.ptp(total - before) == 0:
+            break
+    framed = (frames.n != 0).any(axis=1)
+    return _finish(patches, touches, edges, rays, seen, framed, turns, total, component)
+
+
+def _number(
+    piece: NDArray[np.int32],
+    whole: NDArray[np.int32],
+    n_pieces: int,
+    equations: list[Equations],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return component and turn of the pieces that contradict few equations."""
+    i = np.concatenate([e.i for e in equations])
+    j = np.concatenate([e.j for e in equations])
+    shift = np.concatenate([e.shift for e in equations]) - whole[i] + whole[j]
+    weight = np.concatenate([e.weight for e in equations])
+    a, b = piece[i].astype(np.int64), piece[j].astype(np.int64)
+    return merge_groups(n_pieces, tally(a, b, shift, weight))
+
+
+def _wanted_change(
+    patches: Patches,
+    total: NDArray[np.int64],
+    component: NDArray[np.int64],
+    equations: list[Equations],
+) -> NDArray[np.int64]:
+    """Return by how much the majority of its equations wants each vertex changed.
+
+    A vertex without evidence of its own goes with the nearest one along its patch.
+    """
+    i = np.concatenate([e.i for e in equations])
+    j = np.concatenate([e.j for e in equations])
+    miss = np.concatenate([e.shift for e in equations]) - (total[i] - total[j])
+    weight = np.concatenate([e.weight for e in equations])
+    known = component[i] == component[j]
+    vertex = np.concatenate([i[known], j[known]])
+    change = np.concatenate([miss[known], -miss[known]])
+    weight = np.concatenate([weight[known], weight[known]])
+    order = np.lexsort((change, vertex))
+    vertex, change, weight = vertex[order], change[order], weight[order]
+    if not len(vertex):
+        return np.zeros(patches.n_vertices, np.int64)
+    first = np.ones(len(vertex), bool)
+    first[1:] = (vertex[1:] != vertex[:-1]) | (change[1:] != change[:-1])
+    weight = np.add.reduceat(weight, np.flatnonzero(first))
+    vertex, change = vertex[first], change[first]
+    everything = np.bincount(vertex, weight, patches.n_vertices)
+    leads = 2.0 * weight > everything[vertex] + 1e-9
+    wanted = np.zeros(patches.n_vertices, np.int64)
+    wanted[vertex[leads]] = change[leads]
+    decided = np.zeros(patches.n_vertices, bool)
+    decided[vertex[leads]] = True
+    return _spread(patches, wanted, decided)
+
+
+def _spread(
+    patches: Patches, wanted: NDArray[np.int64], decided: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return the wishes with undecided vertices following the nearest decided one on their patch."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import dijkstra
+
+    restless = np.zeros(len(patches.names), bool)
+    restless[patches.grid[wanted != 0, 0]] = True
+    inside = restless[patches.grid[:, 0]]
+    sources = np.flatnonzero(inside & decided)
+    if not len(sources):
+        return wanted
+    number = np.cumsum(inside) - 1
+    i, j = patches.edges[inside[patches.edges[:, 0]]].T
+    n = int(inside.sum())
+    graph = coo_array((np.ones(len(i)), (number[i], number[j])), shape=(n, n)).tocsr()
+    _, _, nearest = dijkstra(
+        graph, directed=False, indices=number[sources], min_only=True, return_predecessors=True
+    )
+    vertices = np.flatnonzero(inside)
+    reached = nearest >= 0
+    out = wanted.copy()
+    out[vertices[reached]] = wanted[vertices[nearest[reached]]]
+    return out
+
+
+def _finish(
+    patches: Patches,
+    touches: Equations,
+    edges: Equations,
+    rays: Rays,
+    seen: Judged,
+    framed: NDArray[np.bool_],
+    turns: NDArray[np.float64],
+    total: NDArray[np.int64],
+    component: NDArray[np.int64],
+) -> Layout:
+    """Return the layout: jumps, support, components by size; what hangs between sheets is out."""
+    n = patches.n_vertices
+    together = component[edges.i] == component[edges.j]
+    cut = ~together | (total[edges.i] - total[edges.j] != edges.shift)
+    agree = component[touches.i] == component[touches.j]
+    agree &= total[touches.i] - total[touches.j] == touches.shift
+    hanging = ~framed | _unsupported_beside_cuts(patches, touches, agree, cut)
+    support = np.bincount(touches.i[agree], minlength=n)
+    hanging |= _loose_rims(patches, support, rays.vertex[seen.wrong], hanging, cut)
+    sizes = np.bincount(component[~hanging], minlength=n)
+    by_size = np.argsort(-sizes, kind="stable")
+    rank = np.empty(n, np.int32)
+    rank[by_size] = np.arange(n, dtype=np.int32)
+    handedness = seen.handedness or 1
+    weight = touches.weight.sum()
+    return Layout(
+        winding=handedness * (turns + total),
+        component=np.where(hanging, -1, rank[component]).astype(np.int32),
+        n_components=int((sizes > 0).sum()),
+        cut=cut,
+        support=support.astype(np.int32),
+        disagreeing=np.bincount(touches.i[~agree], minlength=n).astype(np.int32),
+        gap=seen.gap,
+        handedness=handedness,
+        violated=float(touches.weight[~agree].sum() / weight) if weight else 0.0,
+    )
+
+
+def _unsupported_beside_cuts(
+    patches: Patches, touches: Equations, agree: NDArray[np.bool_], cut: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return the vertices near a jump that touch no patch which is sound there."""
+    i, j = patches.edges.T
+    near = np.zeros(patches.n_vertices, bool)
+    near[patches.edges[cut]] = True
+    for _ in range(_BESIDE_CUT - 1):
+        grown = near.copy()
+        grown[j] |= near[i]
+        grown[i] |= near[j]
+        near = grown
+    sound = agree & ~near[touches.j]
+    return near & (np.bincount(touches.i[sound], minlength=patches.n_vertices) == 0)
+
+
+def _loose_rims(
+    patches: Patches,
+    support: NDArray[np.int64],
+    blamed: NDArray[np.int32],
+    hanging: NDArray[np.bool_],
+    cut: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Return vertices without any touch that rays blame, or that hang on such vertices alone."""
+    alone = (support == 0) & (patches.weights[patches.grid[:, 0]] < APPROVED_WEIGHT)
+    bad = np.zeros(patches.n_vertices, bool)
+    bad[blamed] = True
+    bad &= alone
+    i, j = patches.edges.T
+    grown = bad.copy()
+    grown[i] |= bad[j]
+    grown[j] |= bad[i]
+    bad = grown & alone
+    # what is left of the uncovered part must still be connected to a covered vertex of its patch
+    usable = ~(bad | hanging)
+    i, j = patches.edges[~cut & usable[patches.edges].all(axis=1)].T
+    anchored = usable & ~alone
+    while True:
+        grown = anchored.copy()
+        grown[i] |= anchored[j]
+        grown[j] |= anchored[i]
+        if np.array_equal(grown, anchored):
+            break
+        anchored = grown
+    owner = patches.grid[:, 0]
+    trimmed = np.zeros(len(patches.names), bool)
+    trimmed[owner[bad | hanging]] = True
+    covered = np.zeros(len(patches.names), bool)
+    covered[owner[~alone]] = True
+    return bad | (usable & ~anchored & (trimmed & covered)[owner])

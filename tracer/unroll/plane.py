@@ -1,0 +1,278 @@
+"""Unrolled coordinates of every vertex: U along the sheet, V along the axis, by least squares.
+
+Each grid edge says how far apart its ends are along u and v; each touch says that a vertex has the
+coordinates of the point that it lies on. The turns are known by now, so that no statement is off by
+a circumference, and a first guess from radius and winding is good to a few percent. Conjugate
+gradients with two levels: every vertex for itself, and an affine map per patch. The coarse level is
+what makes the number of iterations independent of the size.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.unroll.axis import Axis
+from tracer.unroll.frames import Frames
+from tracer.unroll.layout import Layout
+from tracer.unroll.overlaps import Contacts
+from tracer.unroll.patches import Patches
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+_BINS_PER_TURN = 16  # of the guess
+_TOUCH_WEIGHT = 1.0
+_MOST_TOUCHES = 4  # per vertex in the solve; more are redundant and only cost memory
+_ANCHOR = 1e-6  # pull towards the guess that fixes what nothing else does
+_TOLERANCE = 1e-4  # of the residual; 0.01 voxel on a plane of 10,000
+_MOST_STEPS = 300
+_ROUNDS = 3  # of reweighting
+_AFFINE_FROM = 12  # vertices from which a piece gets an affine map instead of a shift
+_MOST_AFFINE = 15_000  # pieces; beyond, the factors of the coarse level grow too large
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plane:
+    """Unrolled coordinates.
+
+    Attributes
+    ----------
+    uv : ndarray of float64, shape (n, 2)
+        U along the sheet (growing with the azimuth), V along the axis; voxels. NaN for vertices
+        that do not count.
+    residual_median : float
+        Median misfit of the statements, voxels.
+    residual_p99 : float
+        99th percentile of it.
+    steps : int
+        Iterations of conjugate gradients in all.
+    """
+
+    uv: NDArray[np.float64]
+    residual_median: float
+    residual_p99: float
+    steps: int
+
+
+def flatten(
+    patches: Patches, contacts: Contacts, frames: Frames, axis: Axis, layout: Layout
+) -> Plane:
+    """Return the unrolled coordinates of all vertices that count.
+
+    Parameters
+    ----------
+    patches : Patches
+        The patches.
+    contacts : Contacts
+        Their overlaps.
+    frames : Frames
+        Frames of the vertices.
+    axis : Axis
+        The scroll's axis.
+    layout : Layout
+        Windings, components and cuts.
+
+    Returns
+    -------
+    Plane
+        Coordinates; different components share one plane by their windings alone.
+    """
+    active = layout.component >= 0
+    matrix, right = _statements(patches, contacts, frames, layout)
+    guess = _guess(patches, axis, layout)
+    coarse = _coarse_basis(patches, layout, guess)
+    column = np.flatnonzero(active)
+    number = np.full(patches.n_vertices, -1)
+    number[column] = np.arange(len(column))
+    matrix = matrix[:, column]
+    solution = guess[column]
+    start = solution.copy()
+    weight = np.ones(len(right))
+    steps = 0
+    for _ in range(_ROUNDS):
+        solution, used = _solve(matrix, weight, right, solution, start, coarse[column])
+        steps += used
+        misfit = np.linalg.norm(matrix @ solution - right, axis=1)
+        scale = max(3.0 * float(np.median(misfit)), 1e-3) if len(misfit) else 1.0
+        weight = 1.0 / (1.0 + (misfit / scale) ** 2)
+    uv = np.full((patches.n_vertices, 2), np.nan)
+    uv[column] = solution
+    if not len(right):
+        misfit = np.zeros(1)
+    return Plane(
+        uv=uv,
+        residual_median=float(np.median(misfit)),
+        residual_p99=float(np.percentile(misfit, 99)),
+        steps=steps,
+    )
+
+
+def _statements(
+    patches: Patches, contacts: Contacts, frames: Frames, layout: Layout
+) -> "tuple[csr_array, NDArray[np.float64]]":
+    """Return matrix and right-hand sides (U, V) of all statements."""
+    from scipy.sparse import csr_array
+
+    points = patches.points_xyz.astype(np.float64)
+    u, v = frames.u.astype(np.float64), frames.v.astype(np.float64)
+    active = layout.component >= 0
+    i, j = patches.edges[~layout.cut & active[patches.edges].all(axis=1)].T
+    edge_right = _components(points[j] - points[i], u[i] + u[j], v[i] + v[j])
+
+    chosen = contacts.select(_useful_touches(patches, contacts, layout))
+    corners, weights = chosen.corners(patches), chosen.corner_weights().astype(np.float64)
+    k = chosen.vertex
+    offset = np.einsum("kc,kcd->kd", weights, points[corners]) - points[k]
+    touch_right = _components(offset, u[k], v[k])
+
+    n_edges, n_touches = len(i), len(k)
+    ones = np.ones(n_edges)
+    data = np.concatenate(
+        [
+            np.stack([-ones, ones], axis=1).ravel(),
+            np.column_stack([np.full(n_touches, -1.0), weights]).ravel() * _TOUCH_WEIGHT,
+        ]
+    )
+    columns = np.concatenate(
+        [np.stack([i, j], axis=1).ravel(), np.column_stack([k, corners]).ravel()]
+    )
+    starts = np.concatenate(
+        [2 * np.arange(n_edges + 1), 2 * n_edges + 5 * np.arange(1, n_touches + 1)]
+    )
+    matrix = csr_array((data, columns, starts), shape=(n_edges + n_touches, len(points)))
+    return matrix, np.concatenate([edge_right, touch_right * _TOUCH_WEIGHT])
+
+
+def _components(
+    vectors: NDArray[np.float64], u: NDArray[np.float64], v: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the parts of vectors along u and v, which need not have unit length."""
+    parts = []
+    for direction in (u, v):
+        length = np.linalg.norm(direction, axis=1)
+        length[length == 0] = 1.0
+        parts.append(np.einsum("ij,ij->i", vectors, direction) / length)
+    return np.stack(parts, axis=1)
+
+
+def _useful_touches(
+    patches: Patches, contacts: Contacts, layout: Layout
+) -> NDArray[np.bool_]:
+    """Return the touches between vertices of the same wrap, at most a few per vertex."""
+    corners = contacts.corners(patches)
+    component = layout.component[contacts.vertex]
+    good = (component >= 0) & (layout.component[corners] == component[:, None]).all(axis=1)
+    near = np.abs(layout.winding[corners] - layout.winding[contacts.vertex][:, None]) < 0.5
+    good &= near.all(axis=1)
+    # of the good ones of a vertex keep evenly spread ones: they are sorted by patch
+    vertex = contacts.vertex[good]
+    start = np.flatnonzero(np.r_[True, vertex[1:] != vertex[:-1]]) if len(vertex) else vertex
+    count = np.diff(np.r_[start, len(vertex)])
+    rank = np.arange(len(vertex)) - np.repeat(start, count)
+    total = np.repeat(count, count)
+    keep = (rank * _MOST_TOUCHES) // total != ((rank - 1) * _MOST_TOUCHES) // total
+    keep |= total <= _MOST_TOUCHES
+    chosen = good.copy()
+    chosen[good] = keep
+    return chosen
+
+
+def _guess(patches: Patches, axis: Axis, layout: Layout) -> NDArray[np.float64]:
+    """Return U from the radius integrated over the winding, and V = z."""
+    active = layout.component >= 0
+    if not active.any():
+        return np.zeros((patches.n_vertices, 2))
+    winding = layout.winding
+    radius = axis.radii(patches.points_xyz)
+    low = float(winding[active].min())
+    bins = ((winding - low) * _BINS_PER_TURN).astype(np.int64)
+    known, where = np.unique(bins[active], return_inverse=True)
+    total = np.bincount(where, radius[active]) / np.bincount(where)
+    spread = np.interp(np.arange(known[-1] + 1), known, total)
+    length = np.concatenate([[0.0], np.cumsum(2 * np.pi * spread / _BINS_PER_TURN)])
+    at = np.arange(len(length)) / _BINS_PER_TURN + low
+    u = layout.handedness * np.interp(winding, at, length)
+    return np.stack([u, patches.points_xyz[:, 2].astype(np.float64)], axis=1)
+
+
+def _coarse_basis(
+    patches: Patches, layout: Layout, guess: NDArray[np.float64]
+) -> "csr_array":
+    """Return the affine functions of every connected piece of every patch, as columns."""
+    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = patches.n_vertices
+    active = layout.component >= 0
+    i, j = patches.edges[~layout.cut & active[patches.edges].all(axis=1)].T
+    graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n))
+    _, piece = connected_components(graph, directed=False)
+    piece = np.where(active, piece, -1)
+    used, piece_of = np.unique(piece[active], return_inverse=True)
+    count = np.bincount(piece_of, minlength=len(used))
+    vertices = np.flatnonzero(active)
+    blocks = [csr_array((np.ones(len(vertices)), (vertices, piece_of)), shape=(n, len(used)))]
+    if len(used) <= _MOST_AFFINE:
+        large = count[piece_of] >= _AFFINE_FROM
+        renumber = np.cumsum(count >= _AFFINE_FROM) - 1
+        columns = renumber[piece_of[large]]
+        for part in (0, 1):
+            mean = np.bincount(piece_of, guess[vertices, part]) / count
+            value = guess[vertices, part] - mean[piece_of]
+            size = np.sqrt(np.bincount(piece_of, value**2) / count)
+            value = value / np.maximum(size, 1e-9)[piece_of]
+            shape = (n, int((count >= _AFFINE_FROM).sum()))
+            blocks.append(csr_array((value[large], (vertices[large], columns)), shape=shape))
+    from scipy.sparse import hstack
+
+    return csr_array(hstack(blocks, format="csr"))
+
+
+def _solve(
+    matrix: "csr_array",
+    weight: NDArray[np.float64],
+    right: NDArray[np.float64],
+    start: NDArray[np.float64],
+    anchor: NDArray[np.float64],
+    coarse: "csr_array",
+) -> tuple[NDArray[np.float64], int]:
+    """Return the weighted least-squares solution and the number of iterations."""
+    from scipy.sparse import csc_array, diags_array
+    from scipy.sparse.linalg import splu
+
+    transposed = matrix.T.tocsr()
+
+    def apply(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(transposed @ (weight[:, None] * (matrix @ x)) + _ANCHOR * x)
+
+    diagonal = (matrix.multiply(matrix)).T @ weight + _ANCHOR
+    projected = matrix @ coarse
+    small = projected.T @ (diags_array(weight) @ projected) + _ANCHOR * (coarse.T @ coarse)
+    factors = splu(csc_array(small + 1e-9 * diags_array(np.ones(small.shape[0]))))
+    restrict = coarse.T.tocsr()
+
+    def precondition(r: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(r / diagonal[:, None] + coarse @ factors.solve(restrict @ r))
+
+    x = start.copy()
+    target = transposed @ (weight[:, None] * right) + _ANCHOR * anchor
+    residual = target - apply(x)
+    direction = step = precondition(residual)
+    size = np.einsum("ij,ij->j", residual, step)
+    goal = _TOLERANCE**2 * np.maximum(np.einsum("ij,ij->j", target, precondition(target)), 1e-30)
+    for iteration in range(_MOST_STEPS):
+        if (size <= goal).all():
+            return x, iteration
+        applied = apply(direction)
+        curvature = np.einsum("ij,ij->j", direction, applied)
+        ratio = np.where(curvature > 0, size / np.where(curvature > 0, curvature, 1.0), 0.0)
+        x += ratio * direction
+        residual -= ratio * applied
+        step = precondition(residual)
+        before, size = size, np.einsum("ij,ij->j", residual, step)
+        direction = step + np.where(before > 0, size / np.where(before > 0, before, 1.0), 0.0) * direction
+    return x, _MOST_STEPS
+
+

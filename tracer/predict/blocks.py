@@ -1,23 +1,13 @@
-"""Walk a volume in blocks with a halo, remember which are done, and go on after a crash.
+"""Walk a volume in blocks with a halo."""
 
-A journal beside the output holds one line per finished block. Its first line identifies the work
-(inputs and parameters); a journal of other work is not continued. A line that a crash cut short is
-ignored, so its block is done again.
-"""
-
-import hashlib
 import itertools
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tracer.errors import OutputError
 
 Index = tuple[int, int, int]
 
@@ -29,7 +19,7 @@ class Readable(Protocol):
     def shape_zyx(self) -> Index:
         """Return the shape of level 0."""
 
-    def read(self, level: int, start_zyx: Index, stop_zyx: Index) -> NDArray[Any]:
+    def read(self, level: int, start_zyx: Sequence[int], stop_zyx: Sequence[int]) -> NDArray[Any]:
         """Return a box of a level; zeros outside the volume."""
 
 
@@ -125,99 +115,3 @@ def read_with_halo(volume: Readable, block: Block, halo: int) -> NDArray[Any]:
     inner = volume.read(0, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
     padding = [(a - b, d - c) for a, b, c, d in zip(low, start, high, stop, strict=True)]
     return np.ascontiguousarray(np.pad(inner, padding, mode="edge"))
-
-
-def work_identity(**facts: object) -> str:
-    """Return a digest of what a piece of work is made of.
-
-    Parameters
-    ----------
-    **facts : object
-        JSON-serialisable inputs and parameters.
-
-    Returns
-    -------
-    str
-        Equal for equal facts.
-    """
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-class Journal:
-    """Which blocks of a piece of work are done, on disk.
-
-    Parameters
-    ----------
-    path : Path
-        Journal file.
-    identity : str
-        What the work is; see :func:`work_identity`.
-
-    Attributes
-    ----------
-    done : dict
-        Block number to the counts recorded for it.
-    """
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path = path
-        self.done: dict[int, Mapping[str, int]] = {}
-        lines = self._lines()
-        if lines and lines[0] == {"work": identity}:
-            self.done = {int(line["block"]): line["counts"] for line in lines[1:]}
-        else:
-            self._append({"work": identity}, mode="w")
-
-    def _lines(self) -> list[Any]:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in text.split("\n")[:-1] if _is_whole(line)]
-
-    def _append(self, value: Mapping[str, Any], mode: str = "a") -> None:
-        try:
-            with self.path.open(mode, encoding="utf-8") as file:
-                # A line cut short by a crash is ended here, so that it spoils no other.
-                file.write(("\n" if mode == "a" else "") + json.dumps(value) + "\n")
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot write ({error.strerror}); check permissions and free space"
-            ) from error
-
-    def record(self, block: Block, counts: Mapping[str, int]) -> None:
-        """Remember that a block is finished.
-
-        Parameters
-        ----------
-        block : Block
-            Finished, and on disk.
-        counts : mapping
-            What was found in it.
-        """
-        self._append({"block": block.number, "counts": dict(counts)})
-        self.done[block.number] = dict(counts)
-
-    def total(self, key: str) -> int:
-        """Return the sum of a count over all finished blocks.
-
-        Parameters
-        ----------
-        key : str
-            Name of the count.
-
-        Returns
-        -------
-        int
-            Sum.
-        """
-        return sum(counts.get(key, 0) for counts in self.done.values())
-
-
-def _is_whole(line: str) -> bool:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(value, dict) and ("work" in value or {"block", "counts"} <= value.keys())

@@ -20,29 +20,41 @@ class CleanParams(Params):
     """How a prediction is mended."""
 
     threshold: int = Field(
-        170, ge=1, le=255, description="Least value of the prediction that counts as sheet."
+        default=170, ge=1, le=255, description="Least value of the prediction that counts as sheet."
     )
     hole_radius: int = Field(
-        6, ge=0, le=32, description="Radius in voxels of the holes closed along the sheet; 0: none."
+        default=6,
+        ge=0,
+        le=32,
+        description="Radius in voxels of the holes closed along the sheet; 0: none.",
     )
-    thin: bool = Field(False, description="Reduce sheets to a band around their middle.")
+    thin: bool = Field(default=False, description="Reduce sheets to a band around their middle.")
     half_width: float = Field(
-        1.0, ge=0.5, le=8.0, description="Half the thickness in voxels of a thinned sheet."
+        default=1.0, ge=0.5, le=8.0, description="Half the thickness in voxels of a thinned sheet."
     )
     max_thickness: float = Field(
-        12.0, ge=2.0, le=64.0, description="Thickest sheet in voxels that is thinned rightly."
+        default=12.0,
+        ge=2.0,
+        le=64.0,
+        description="Thickest sheet in voxels that is thinned rightly.",
     )
     smooth_radius: int = Field(
-        3, ge=0, le=16, description="Radius in voxels over which a thinned sheet is evened out."
+        default=3,
+        ge=0,
+        le=16,
+        description="Radius in voxels over which a thinned sheet is evened out.",
     )
     min_component: int = Field(
-        500, ge=0, description="Components of fewer voxels are dropped; 0 keeps all."
+        default=500, ge=0, description="Components of fewer voxels are dropped; 0 keeps all."
     )
     normal_sigma: float = Field(
-        4.0, ge=1.0, le=24.0, description="Neighbourhood in voxels that agrees on one sheet normal."
+        default=4.0,
+        ge=1.0,
+        le=24.0,
+        description="Neighbourhood in voxels that agrees on one sheet normal.",
     )
     block: int = Field(
-        128, ge=32, le=1024, description="Edge in voxels of the blocks that are worked on."
+        default=128, ge=32, le=1024, description="Edge in voxels of the blocks that are worked on."
     )
 
     def as_filter(self) -> PredictParams:
@@ -141,9 +153,9 @@ def clean_block(
     mask = prediction >= params.threshold
     if support is not None:
         mask &= support
-    values = _cut(np.where(mask, prediction, np.uint8(0)), reach.halo)
+    values = np.asarray(_cut(np.where(mask, prediction, np.uint8(0)), reach.halo), np.uint8)
     if reach.halo == 0 or not mask.any():
-        return np.asarray(values, np.uint8)
+        return values
     coverage = mask.astype(np.float32)
     normals = block_normals(coverage, params.as_filter(), reach.normals)
     coverage = np.asarray(_cut(coverage, reach.normals), np.float32)
@@ -175,6 +187,11 @@ def _thinned(
     )
     normals = np.asarray(_cut(normals, reach.walk // CELL), np.float32)
     middle = average_offsets(
-        sheets, 0.5 * (inner - outer), normals, params.smooth_radius, True, reach.average
+        sheets,
+        np.asarray(0.5 * (inner - outer), np.float32),
+        normals,
+        params.smooth_radius,
+        True,
+        reach.average,
     )
-    return (np.abs(middle) <= params.half_width).astype(np.float32)
+    return np.asarray(np.abs(middle) <= params.half_width, np.float32)

@@ -25,38 +25,54 @@ class FromLabelsParams(Params):
     """How a surface is derived from instance labels."""
 
     face: Literal["mid-line", "recto", "verso", "all"] = Field(
-        "mid-line",
+        default="mid-line",
         description="Which surface: the middle of a sheet, its side towards (recto) or away from "
         "(verso) the axis, or the whole sheet less what touches another one.",
     )
     half_width: float = Field(
-        1.0, ge=0.5, le=8.0, description="Half the thickness in voxels of the predicted surface."
+        default=1.0,
+        ge=0.5,
+        le=8.0,
+        description="Half the thickness in voxels of the predicted surface.",
     )
     max_thickness: float = Field(
-        32.0, ge=2.0, le=128.0, description="Thickest sheet in voxels; beyond it the middle is off."
+        default=32.0,
+        ge=2.0,
+        le=128.0,
+        description="Thickest sheet in voxels; beyond it the middle is off.",
     )
     max_gap: float = Field(
-        4.0, ge=0.0, le=32.0, description="Widest crack in voxels that is part of a sheet."
+        default=4.0, ge=0.0, le=32.0, description="Widest crack in voxels that is part of a sheet."
     )
     smooth_radius: int = Field(
-        4, ge=0, le=16, description="Radius in voxels over which rough faces are evened out."
+        default=4,
+        ge=0,
+        le=16,
+        description="Radius in voxels over which rough faces are evened out.",
     )
     normal_sigma: float = Field(
-        6.0, ge=1.0, le=24.0, description="Neighbourhood in voxels that agrees on one sheet normal."
+        default=6.0,
+        ge=1.0,
+        le=24.0,
+        description="Neighbourhood in voxels that agrees on one sheet normal.",
     )
     ignore_label: int | None = Field(
-        None, ge=1, description="Label that means unknown; it becomes background."
+        default=None, ge=1, description="Label that means unknown; it becomes background."
     )
     umbilicus: Path | None = Field(
-        None, description="JSON file of the scroll's axis (control_points of z, y, x)."
+        default=None, description="JSON file of the scroll's axis (control_points of z, y, x)."
     )
-    axis_x: float | None = Field(None, description="x of a straight axis along z, in voxels.")
-    axis_y: float | None = Field(None, description="y of a straight axis along z, in voxels.")
+    axis_x: float | None = Field(
+        default=None, description="x of a straight axis along z, in voxels."
+    )
+    axis_y: float | None = Field(
+        default=None, description="y of a straight axis along z, in voxels."
+    )
     outward: tuple[float, float, float] | None = Field(
-        None, description="Fixed outward direction x, y, z, for a piece far from the axis."
+        default=None, description="Fixed outward direction x, y, z, for a piece far from the axis."
     )
     block: int = Field(
-        128, ge=32, le=1024, description="Edge in voxels of the blocks that are worked on."
+        default=128, ge=32, le=1024, description="Edge in voxels of the blocks that are worked on."
     )
 
     @pydantic.model_validator(mode="after")
@@ -209,7 +225,7 @@ def _surface_instances(
     cells = reach.walk // CELL
     normals = np.ascontiguousarray(normals[cells:-cells, cells:-cells, cells:-cells])
     if params.face == "mid-line":
-        offset = 0.5 * (inner - outer)
+        offset = np.asarray(0.5 * (inner - outer), np.float32)
     else:
         offset = inner if params.face == "recto" else outer
     even = average_offsets(

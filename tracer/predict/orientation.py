@@ -61,6 +61,36 @@ class Outward:
         return cls(axis_zyx=np.array([[0.0, y, x]]), direction_zyx=np.zeros(3))
 
     @classmethod
+    def of(
+        cls,
+        umbilicus: Path | None,
+        axis_x: float | None,
+        axis_y: float | None,
+        direction_xyz: tuple[float, float, float] | None,
+    ) -> Self | None:
+        """Return what parameters say is outward.
+
+        Parameters
+        ----------
+        umbilicus : Path or None
+            Umbilicus file.
+        axis_x, axis_y : float or None
+            Where a straight axis passes, in voxels.
+        direction_xyz : tuple of float or None
+            Fixed direction.
+
+        Returns
+        -------
+        Outward or None
+            The first that is given.
+        """
+        if umbilicus is not None:
+            return cls.load(umbilicus)
+        if axis_x is not None and axis_y is not None:
+            return cls.straight(axis_x, axis_y)
+        return cls.fixed(direction_xyz) if direction_xyz is not None else None
+
+    @classmethod
     def load(cls, path: Path) -> Self:
         """Return away from the axis in an umbilicus file.
 

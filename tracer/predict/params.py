@@ -13,71 +13,94 @@ class PredictParams(Params):
     """How sheets are found in a CT volume without a network."""
 
     method: Literal["sheet-filter"] = Field(
-        "sheet-filter", description="How sheets are found: the built-in filter on the CT."
+        default="sheet-filter", description="How sheets are found: the built-in filter on the CT."
     )
     sigma: float = Field(
-        2.0, ge=0.7, le=12.0, description="Finest scale in voxels: about half a sheet's thickness."
+        default=2.0,
+        ge=0.7,
+        le=12.0,
+        description="Finest scale in voxels: about half a sheet's thickness.",
     )
-    scales: int = Field(2, ge=1, le=6, description="Number of scales; the strongest counts.")
+    scales: int = Field(
+        default=2, ge=1, le=6, description="Number of scales; the strongest counts."
+    )
     scale_ratio: float = Field(
-        1.5, gt=1.0, le=4.0, description="Each scale is this much coarser than the one before."
+        default=1.5,
+        gt=1.0,
+        le=4.0,
+        description="Each scale is this much coarser than the one before.",
     )
     gradient_sigma: float = Field(
-        1.0, ge=0.5, le=6.0, description="Smoothing in voxels before the sheet normal is estimated."
+        default=1.0,
+        ge=0.5,
+        le=6.0,
+        description="Smoothing in voxels before the sheet normal is estimated.",
     )
     normal_sigma: float = Field(
-        4.0, ge=1.0, le=24.0, description="Neighbourhood in voxels that agrees on one sheet normal."
+        default=4.0,
+        ge=1.0,
+        le=24.0,
+        description="Neighbourhood in voxels that agrees on one sheet normal.",
     )
     coherence: float = Field(
-        0.3,
+        default=0.3,
         ge=0.0,
         lt=1.0,
         description="Least agreement of the gradients on one normal; where sheets of different "
         "directions meet it is low, and nothing is predicted.",
     )
     planarity: float = Field(
-        0.5, ge=0.0, le=1.0, description="How strongly tubes and blobs are suppressed."
+        default=0.5, ge=0.0, le=1.0, description="How strongly tubes and blobs are suppressed."
     )
     disc_radius: float = Field(
-        4.0,
+        default=4.0,
         ge=0.0,
         le=16.0,
         description="Radius in voxels of the disc in the sheet that the response is averaged over.",
     )
     threshold: float = Field(
-        0.2,
+        default=0.2,
         gt=0.0,
         le=10.0,
         description="Least response of a sheet, in contrasts of the volume; lower finds more.",
     )
     contrast: float = Field(
-        0.0, ge=0.0, description="Grey values per unit of response; 0 measures it on the volume."
+        default=0.0,
+        ge=0.0,
+        description="Grey values per unit of response; 0 measures it on the volume.",
     )
     half_width: float = Field(
-        1.0, ge=0.5, le=8.0, description="Half the thickness in voxels of a predicted sheet."
+        default=1.0,
+        ge=0.5,
+        le=8.0,
+        description="Half the thickness in voxels of a predicted sheet.",
     )
     polarity: Literal["bright", "dark"] = Field(
-        "bright", description="Whether papyrus is brighter or darker than its surroundings."
+        default="bright", description="Whether papyrus is brighter or darker than its surroundings."
     )
     face: Literal["mid-line", "recto", "verso"] = Field(
-        "mid-line",
+        default="mid-line",
         description="Which surface is predicted: a sheet's middle, or its side towards (recto) or "
         "away from (verso) the axis.",
     )
     umbilicus: Path | None = Field(
-        None, description="JSON file of the scroll's axis (control_points of z, y, x)."
+        default=None, description="JSON file of the scroll's axis (control_points of z, y, x)."
     )
-    axis_x: float | None = Field(None, description="x of a straight axis along z, in voxels.")
-    axis_y: float | None = Field(None, description="y of a straight axis along z, in voxels.")
+    axis_x: float | None = Field(
+        default=None, description="x of a straight axis along z, in voxels."
+    )
+    axis_y: float | None = Field(
+        default=None, description="y of a straight axis along z, in voxels."
+    )
     outward: tuple[float, float, float] | None = Field(
-        None, description="Fixed outward direction x, y, z, for a piece far from the axis."
+        default=None, description="Fixed outward direction x, y, z, for a piece far from the axis."
     )
     output: Literal["binary", "probability"] = Field(
-        "binary",
+        default="binary",
         description="0 and 255, or 255 r/(r + threshold) with the response r of the sheet.",
     )
     block: int = Field(
-        128, ge=32, le=1024, description="Edge in voxels of the blocks that are worked on."
+        default=128, ge=32, le=1024, description="Edge in voxels of the blocks that are worked on."
     )
 
     @pydantic.model_validator(mode="after")

@@ -29,6 +29,7 @@ only (6 neighbours). Voxels whose label is the ignore label are background in bo
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +185,7 @@ def euler_characteristic(mask: Mask) -> int:
         Components − tunnels + cavities.
     """
     padded = np.pad(mask, 1)
-    cells = {(): padded}
+    cells: dict[tuple[int, ...], Mask] = {(): padded}
     for axes in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)):
         # A lower-dimensional cell belongs to the complex if a voxel on either side does.
         source = cells[axes[:-1]]
@@ -259,8 +260,8 @@ def match_features(
 
 
 def score_masks(
-    prediction: NDArray[np.generic],
-    label: NDArray[np.generic],
+    prediction: NDArray[Any],
+    label: NDArray[Any],
     *,
     threshold: float = 127.5,
     ignore_label: int | None = None,

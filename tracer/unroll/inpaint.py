@@ -329,6 +329,30 @@ def _fill_one(
     return np.stack(solved, axis=1)
 
 
+def second_differences(valid: NDArray[np.bool_]) -> "csr_array":
+    """Return the matrix of second differences along rows and columns of the valid nodes.
+
+    Parameters
+    ----------
+    valid : ndarray of bool, shape (rows, cols)
+        Nodes that exist, numbered row by row.
+
+    Returns
+    -------
+    csr_array, shape (differences, nodes)
+        Rows of 1, -2, 1.
+    """
+    from scipy.sparse import csr_array, vstack
+
+    number = np.where(valid, np.cumsum(valid.ravel()).reshape(valid.shape) - 1, -1)
+    blocks = []
+    for grid in (number, number.T):
+        a, b, c = grid[:-2].ravel(), grid[1:-1].ravel(), grid[2:].ravel()
+        use = (a >= 0) & (b >= 0) & (c >= 0)
+        blocks.append(_rows([(a[use], 1.0), (b[use], -2.0), (c[use], 1.0)], int(valid.sum())))
+    return csr_array(vstack(blocks, format="csr"))
+
+
 def _rows(parts: list[tuple[NDArray[np.int64], float]], n_columns: int) -> "csr_array":
     """Return a matrix whose row r holds the given coefficients at column[r] of each part."""
     from scipy.sparse import csr_array

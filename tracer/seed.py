@@ -1,0 +1,398 @@
+"""The seed stage: grow patches from given or random points and save them into a collection.
+
+The result of item i depends on the volume, the parameters and (rng_seed, i) only, never on workers
+or scheduling. Every patch is saved by the worker that grew it as soon as it is finished, so that an
+interruption loses nothing.
+"""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.distance_field import DistanceField
+from tracer.errors import CollectionError, NothingFoundError, SeedError
+from tracer.patch_growth import GrownPatch, grow_patch
+from tracer.progress import Progress, silent
+from tracer.provenance import provenance
+from tracer.random_seed import find_random_seed
+from tracer.seed_params import SeedParams
+from tracer.surface import Surface
+from tracer.volume import Volume
+from tracer.workers import run_tasks
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedOutcome:
+    """What became of one seed.
+
+    Attributes
+    ----------
+    index : int
+        Item number.
+    name : str or None
+        The saved patch; None where nothing was saved.
+    area_cm2 : float
+        Its area.
+    reason : str
+        Why nothing was saved; empty where something was.
+    message : str
+        One line about it.
+    """
+
+    index: int
+    name: str | None
+    area_cm2: float
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedResult:
+    """Outcomes of a run, in item order.
+
+    Attributes
+    ----------
+    outcomes : tuple of SeedOutcome
+        One per seed.
+    rng_seed : int
+        Repeats the run.
+    elapsed_s : float
+        Wall time.
+    """
+
+    outcomes: tuple[SeedOutcome, ...]
+    rng_seed: int
+    elapsed_s: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the saved patches.
+
+        Returns
+        -------
+        tuple of str
+            Names in item order.
+        """
+        return tuple(outcome.name for outcome in self.outcomes if outcome.name is not None)
+
+    def summary(self) -> str:
+        """Return one line about the run.
+
+        Returns
+        -------
+        str
+            Patches, area, time and why others were not saved.
+        """
+        if len(self.outcomes) == 1:
+            return self.outcomes[0].message
+        area = sum(outcome.area_cm2 for outcome in self.outcomes if outcome.name is not None)
+        reasons = Counter(o.reason for o in self.outcomes if o.reason)
+        refused = ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
+        return (
+            f"{len(self.names)} patches, {area:.3f} cm2 from {len(self.outcomes)} seeds in "
+            f"{self.elapsed_s:.1f} s (rng_seed {self.rng_seed})"
+            + (f"; not saved: {refused}" if refused else "")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedTask:
+    """One seed to grow: everything a worker needs.
+
+    Attributes
+    ----------
+    volume : str
+        Path of the prediction.
+    paths : Path
+        Folder of the collection.
+    params : SeedParams
+        Growth parameters.
+    index : int
+        Item number.
+    rng_seed : int
+        Seed of the run.
+    point : tuple of float or None
+        Explicit seed x, y, z; None for a random one.
+    mode : str
+        Written into the patch.
+    source : str
+        Command, written into the patch.
+    """
+
+    volume: str
+    paths: Path
+    params: SeedParams
+    index: int
+    rng_seed: int
+    point: Point | None
+    mode: str
+    source: str = "tracer seed"
+
+
+def seed(
+    volume: Volume,
+    paths: Path,
+    params: SeedParams,
+    *,
+    points: Sequence[Point] = (),
+    count: int = 1,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> SeedResult:
+    """Grow and save patches from explicit points, or from random ones.
+
+    Parameters
+    ----------
+    volume : Volume
+        Surface prediction, uint8.
+    paths : Path
+        Folder of the patch collection; created where it does not exist.
+    params : SeedParams
+        Growth parameters.
+    points : sequence of (x, y, z)
+        Explicit seeds in voxels; random ones are drawn where it is empty.
+    count : int
+        Number of random seeds.
+    workers : int
+        Processes.
+    progress : Progress
+        Called per seed.
+
+    Returns
+    -------
+    SeedResult
+        What became of each seed; the patches are on disk.
+
+    Raises
+    ------
+    SeedError
+        If the only seed given lies outside the volume, off the prediction or on no clean sheet.
+    NothingFoundError
+        If no patch was large enough, or no random seed was found.
+    VolumeError
+        If the volume cannot serve as a prediction.
+    CollectionError
+        If the folder cannot be written.
+    """
+    volume.require_prediction()
+    volume.require_voxel_size()
+    make_collection_folder(paths)
+    open_field(volume.path, params)  # a cache that cannot be written fails here, before any work
+    rng_seed = secrets.randbits(32) if params.rng_seed is None else params.rng_seed
+    seeds: Sequence[Point | None] = list(points) or [None] * count
+    mode = params.mode or ("explicit_seed" if points else "random_seed")
+    tasks = [
+        SeedTask(
+            volume=volume.path,
+            paths=paths,
+            params=params,
+            index=index,
+            rng_seed=rng_seed,
+            point=point,
+            mode=mode,
+        )
+        for index, point in enumerate(seeds)
+    ]
+    started = time.monotonic()
+    if len(tasks) == 1:
+        outcomes = [grow_and_save(tasks[0])]
+    else:
+        found: dict[int, SeedOutcome] = {}
+        for index, outcome in run_tasks(grow_or_explain, tasks, workers):
+            found[index] = outcome
+            saved = sum(o.name is not None for o in found.values())
+            progress(len(found), len(tasks), f"{saved} patches")
+        outcomes = [found[index] for index in range(len(tasks))]
+    result = SeedResult(
+        outcomes=tuple(outcomes), rng_seed=rng_seed, elapsed_s=time.monotonic() - started
+    )
+    if not result.names:
+        raise NothingFoundError(f"no patch was saved: {result.summary()}")
+    return result
+
+
+def make_collection_folder(paths: Path) -> None:
+    """Create the folder of a collection where it does not exist.
+
+    Parameters
+    ----------
+    paths : Path
+        The folder.
+
+    Raises
+    ------
+    CollectionError
+        If it cannot be created, or is a file.
+    """
+    try:
+        paths.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CollectionError(
+            f"{paths}: cannot create the collection ({error.strerror}); name a writable folder"
+        ) from error
+
+
+@lru_cache(maxsize=2)
+def open_field(volume_path: str, params: SeedParams) -> tuple[Volume, DistanceField]:
+    """Return the volume and its field, opened once per process.
+
+    Parameters
+    ----------
+    volume_path : str
+        Surface prediction.
+    params : SeedParams
+        Threshold and cache.
+
+    Returns
+    -------
+    tuple of Volume and DistanceField
+        Shared by all tasks of this process.
+    """
+    volume = Volume.open(volume_path)
+    field = DistanceField(
+        volume,
+        threshold=params.threshold,
+        cache_root=params.cache_root,
+        cache_limit_gb=params.cache_limit_gb,
+        cache_size_bytes=params.cache_size,
+    )
+    return volume, field
+
+
+def grow_or_explain(task: SeedTask) -> SeedOutcome:
+    """Return what became of one seed among many; a bad seed is counted, not raised.
+
+    Parameters
+    ----------
+    task : SeedTask
+        The seed.
+
+    Returns
+    -------
+    SeedOutcome
+        With a reason where nothing was saved.
+    """
+    try:
+        return grow_and_save(task)
+    except SeedError as error:
+        return _refused(task, "without a clean start", str(error))
+    except NothingFoundError as error:
+        return _refused(task, "not found", str(error))
+
+
+def grow_and_save(task: SeedTask) -> SeedOutcome:
+    """Return what became of one seed.
+
+    Parameters
+    ----------
+    task : SeedTask
+        The seed.
+
+    Returns
+    -------
+    SeedOutcome
+        The saved patch, or that it was too small.
+
+    Raises
+    ------
+    SeedError
+        If the seed lies outside the volume, off the prediction or on no clean sheet.
+    NothingFoundError
+        If no random seed was found.
+    """
+    started = time.monotonic()
+    volume, field = open_field(task.volume, task.params)
+    if task.point is None:
+        rng = np.random.default_rng([task.rng_seed, task.index])
+        point = find_random_seed(volume, task.params.threshold, rng)
+    else:
+        point = np.array(task.point, np.float64)
+    patch = grow_patch(field, point, task.params)
+    surface = patch_surface(patch, task, volume, point, time.monotonic() - started)
+    area_cm2 = surface.area_cm2(volume.voxel_size_um)
+    if area_cm2 < task.params.min_area_cm:
+        return _refused(
+            task,
+            "too small",
+            f"{area_cm2:.4f} cm2 is less than min_area_cm {task.params.min_area_cm:g}: "
+            f"{patch.summary()}",
+        )
+    saved = surface.save_new(task.paths)
+    return SeedOutcome(
+        index=task.index,
+        name=saved.name,
+        area_cm2=area_cm2,
+        reason="",
+        message=f"{saved.name}: {area_cm2:.4f} cm2, {patch.summary()}",
+    )
+
+
+def _refused(task: SeedTask, reason: str, message: str) -> SeedOutcome:
+    return SeedOutcome(index=task.index, name=None, area_cm2=0.0, reason=reason, message=message)
+
+
+def patch_surface(
+    patch: GrownPatch,
+    task: SeedTask,
+    volume: Volume,
+    point: NDArray[np.float64],
+    elapsed_s: float,
+) -> Surface:
+    """Return a grown patch as a surface with channels and provenance.
+
+    Parameters
+    ----------
+    patch : GrownPatch
+        The patch.
+    task : SeedTask
+        What it was grown for.
+    volume : Volume
+        The prediction.
+    point : ndarray of float64, shape (3,)
+        The seed.
+    elapsed_s : float
+        Seconds of work.
+
+    Returns
+    -------
+    Surface
+        Ready to be saved.
+    """
+    growth = {
+        "start": patch.start_xyz.tolist(),
+        "avg_cost": patch.mean_cost,
+        "max_cost": patch.max_cost,
+        "sheet_thickness_vx": patch.thickness,
+        "on_prediction_fraction": patch.on_prediction,
+        "median_normal_deviation_deg": float(np.degrees(np.arcsin(patch.median_tilt))),
+        "rejections": patch.rejections,
+        "item": task.index,
+    }
+    meta = provenance(
+        task.source,
+        task.params,
+        rng_seed=task.rng_seed,
+        volume=volume,
+        elapsed_time_s=elapsed_s,
+        seed_xyz=[float(v) for v in point],
+        mode=task.mode,
+        max_gen=patch.max_gen,
+        extra=growth,
+    )
+    scale = 1.0 / task.params.step_size
+    return Surface(
+        points_xyz=patch.points_xyz.astype(np.float32),
+        valid=patch.state > 0,
+        scale=(scale, scale),
+        channels={"generations": patch.generations, "confidence": patch.confidence},
+        meta=meta,
+    )

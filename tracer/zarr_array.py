@@ -297,7 +297,10 @@ class ZarrArray:
             return np.asarray(array[box])
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise VolumeError(f"{self.where}: cannot read data ({reason}); restore it") from error
+            hint = "restore it"
+            if not self.storage.is_local:
+                hint = "the server must be reachable and, for sharded data, serve byte ranges"
+            raise VolumeError(f"{self.where}: cannot read data ({reason}); {hint}") from error
 
 
 def _rebuild(storage: Storage, metadata: ArrayMetadata, cache_bytes: int) -> ZarrArray:
@@ -315,6 +318,9 @@ def _decompress(codec: str | None, data: bytes, expected_bytes: int) -> bytes:
     import imagecodecs
 
     if codec == "blosc":
+        size = int.from_bytes(data[4:8], "little")
+        if size != expected_bytes:  # a damaged header could ask for gigabytes
+            raise ValueError(f"holds {size} bytes instead of {expected_bytes}")
         return bytes(imagecodecs.blosc_decode(data, numthreads=1))
     return bytes(imagecodecs.zstd_decode(data, out=expected_bytes))
 

@@ -5,7 +5,7 @@ Conventions
 ``@kernel`` compiles with strict IEEE arithmetic (no ``fastmath``), NumPy error model, without the
 GIL, lazily and with a disk cache. ``@inline_kernel`` is the same for scalar cores that are inlined
 into their callers. ``@parallel_kernel`` additionally enables ``prange``; each iteration must write
-its own slice.
+its own slice. ``compile_callback`` makes a C function pointer of the same kind.
 
 Numba's cache notices an edit of a kernel's own file but not of the kernels it calls, nor of their
 constants. Each kernel is therefore cached in a folder named by a digest of its module *and of every
@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 
@@ -126,3 +126,27 @@ def parallel_kernel(function: Callable[P, R]) -> Callable[P, R]:
         The compiled function with the same signature.
     """
     return _compile(function, parallel=True)
+
+
+def compile_callback(function: Callable[..., Any], signature: object) -> Any:
+    """Return `function` compiled as a C callback, at once: an address needs compiled code.
+
+    Parameters
+    ----------
+    function : callable
+        Like a kernel, but with scalar arguments only.
+    signature : numba signature
+        C types of the result and the arguments.
+
+    Returns
+    -------
+    numba.core.ccallback.CFunc
+        Compiled callback with the attributes ``address`` and ``ctypes``.
+    """
+    path = Path(inspect.getfile(function))
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = _cache_folder(path)
+    try:
+        return numba.cfunc(signature, cache=True, **_FLAGS)(function)
+    finally:
+        numba.config.CACHE_DIR = before

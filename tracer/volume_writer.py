@@ -418,6 +418,8 @@ class VolumeWriter:
         shape = self.level_shape_zyx(level)
         low = [max(0, int(a)) for a in start_zyx]
         high = [min(n, int(a) + b) for a, b, n in zip(start_zyx, block.shape, shape, strict=True)]
+        if any(a >= b for a, b in zip(low, high, strict=True)):
+            return
         array: ZarrArray | None = None
         ranges = [
             range(a // self.chunk, -(-b // self.chunk)) for a, b in zip(low, high, strict=True)

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.progress import Progress, silent
-from tracer.unroll.inpaint import FILLED
+from tracer.unroll.inpaint import FILLED, diffuse
 from tracer.unroll.resample import Sheet
 
-_SPACING = 0.5  # voxels between samples along a normal
+_SPACING = 1.0  # voxel between samples along a normal; ends of runs are interpolated
 _CHUNK = 128  # voxels read at a time along each axis
+_REACH_OF_DATA = 0.6  # of the reach: patches are on the sheet, filled nodes need not be
+_FEWEST_AROUND = 5  # good runs within two nodes, itself included; a lone run is chance
 _ROUNDS = 2  # the second one looks along better normals
 _THICKEST = 1.6  # of the usual thickness; thicker runs are merged sheets
 _THINNEST = 0.4  # of the usual thickness
 _MOST_SPREAD = 1.5  # voxels from the neighbours' median move beyond which a run is another thing
-_STIFFNESS = 0.05  # weight of second differences of the move against one good run
 _SUPPORTED = 0.3  # share of good runs around an extrapolated node that lets it stay
-_PASSES = 4  # of reweighting
 
 
 class PredictionVolume(Protocol):
@@ -60,38 +60,26 @@ def sample_foreground(
     ndarray of float32, shape (n,)
         0 to 1.
     """
+    from tracer.kernels.unroll_profile import sample_mask
+
     out = np.zeros(len(points_xyz), np.float32)
-    limit = np.array(volume.shape_zyx[::-1], dtype=np.float64)
-    usable = np.isfinite(points_xyz).all(axis=1)
-    usable &= (np.nan_to_num(points_xyz) >= 0).all(axis=1)
-    usable &= (np.nan_to_num(points_xyz) < limit).all(axis=1)
-    index = np.flatnonzero(usable)
-    chunk = (points_xyz[index] // _CHUNK).astype(np.int64)
-    counts = np.maximum(limit // _CHUNK + 1, 1).astype(np.int64)
+    limit = np.array(volume.shape_zyx[::-1], dtype=np.int64)
+    known = np.nan_to_num(points_xyz, nan=-1.0)
+    index = np.flatnonzero(((known >= 0) & (known < limit)).all(axis=1))
+    chunk = (known[index] // _CHUNK).astype(np.int64)
+    counts = limit // _CHUNK + 1
     keys = (chunk[:, 2] * counts[1] + chunk[:, 1]) * counts[0] + chunk[:, 0]
     order = np.argsort(keys, kind="stable")
     index, chunk, keys = index[order], chunk[order], keys[order]
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if len(keys) else []
-    for first, last in zip(starts, [*starts[1:], len(keys)], strict=True):
-        rows = index[first:last]
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]).tolist() if len(keys) else []
+    for first, last in zip(starts, [*starts[1:], len(keys)], strict=False):
         low = chunk[first] * _CHUNK
-        top = np.minimum(low + _CHUNK + 1, limit.astype(np.int64) + 1)
-        block = volume.read(0, tuple(low[::-1].tolist()), tuple(top[::-1].tolist()))
-        out[rows] = _trilinear(block >= threshold, points_xyz[rows] - low)
+        top = np.minimum(low + _CHUNK + 1, limit)
+        z0, y0, x0 = low[::-1].tolist()
+        z1, y1, x1 = top[::-1].tolist()
+        block = volume.read(0, (z0, y0, x0), (z1, y1, x1))
+        sample_mask(block, threshold, low, known, index[first:last], out)
     return out
-
-
-def _trilinear(block: NDArray[np.bool_], points_xyz: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return a block (z, y, x) at points relative to its first voxel."""
-    whole = np.floor(points_xyz).astype(np.int64)
-    x, y, z = (points_xyz - whole).astype(np.float32).T
-    i, j, k = whole.T
-    total = np.zeros(len(points_xyz), np.float32)
-    for dz, wz in ((0, 1 - z), (1, z)):
-        for dy, wy in ((0, 1 - y), (1, y)):
-            for dx, wx in ((0, 1 - x), (1, x)):
-                total += wz * wy * wx * block[k + dz, j + dy, i + dx]
-    return total
 
 
 def pull_to_prediction(
@@ -135,6 +123,7 @@ def pull_to_prediction(
     for number in range(_ROUNDS):
         normals = sheet_normals(points)
         middle, found = _middles(points, normals, volume, threshold, reach)
+        found &= (state == FILLED) | (np.abs(middle) <= _REACH_OF_DATA * reach)
         move = smooth_moves(middle, found, sheet.valid)
         points += np.nan_to_num(normals) * np.clip(move, -reach, reach)[..., None]
         progress(number + 1, _ROUNDS, "pulling to the prediction")
@@ -205,10 +194,10 @@ def _middles(
 
 
 def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Yield slices of rows of about a hundred thousand nodes."""
-    size = max(1, 100_000 // max(shape[1], 1))
+    """Yield slices of rows of about fifty thousand nodes."""
+    size = max(1, 50_000 // max(shape[1], 1))
     for first in range(0, shape[0], size):
-        yield slice(first, first + size)
+        yield slice(first, min(first + size, shape[0]))
 
 
 def _nearest_run(
@@ -257,28 +246,46 @@ def smooth_moves(
     ndarray of float64, shape (rows, cols)
         0 off the sheet.
     """
-    from scipy.sparse import csc_array, diags_array
-    from scipy.sparse.linalg import splu
-
-    from tracer.unroll.inpaint import second_differences
-
     if not found.any():
         return np.zeros(valid.shape)
-    bend = second_differences(valid)
-    number = np.cumsum(valid.ravel()) - 1
-    size = int(valid.sum())
-    data = np.where(found, middle, 0.0)[valid]
-    weight = found[valid].astype(np.float64)
-    rough = csc_array(bend.T @ bend) * _STIFFNESS + 1e-4 * diags_array(np.ones(size))
-    move = np.zeros(size)
-    for _ in range(_PASSES):
-        move = splu(csc_array(rough + diags_array(weight))).solve(weight * data)
-        miss = (data - move) / _MOST_SPREAD
-        weight = found[valid] / (1.0 + miss**4)
-    out = np.zeros(valid.size)
-    at = valid.ravel()
-    out[at] = move[number[at]]
-    return out.reshape(valid.shape)
+    median, count = _median_around(middle, found)
+    good = found & (np.abs(middle - median) < _MOST_SPREAD) & (count >= _FEWEST_AROUND)
+    move = diffuse(np.where(good, middle, 0.0), good)
+    for axis in (0, 1):
+        move = _blend_with_neighbours(move, valid, axis)
+    return np.where(valid, move, 0.0)
+
+
+def _median_around(
+    values: NDArray[np.float64], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the median of the known values within two nodes, and how many there are."""
+    padded = np.pad(np.where(known, values, np.nan), 2, constant_values=np.nan)
+    out = np.zeros(values.shape)
+    counts = np.zeros(values.shape, np.int64)
+    for rows in _row_blocks(values.shape):
+        part = padded[rows.start : rows.stop + 4]
+        windows = np.lib.stride_tricks.sliding_window_view(part, (5, 5))
+        windows = np.sort(windows.reshape(*windows.shape[:2], 25), axis=-1)  # NaN last
+        count = np.isfinite(windows).sum(axis=-1)
+        middle = np.maximum(count - 1, 0) // 2
+        median = np.take_along_axis(windows, middle[..., None], axis=-1)[..., 0]
+        out[rows] = np.nan_to_num(median)
+        counts[rows] = count
+    return out, counts
+
+
+def _blend_with_neighbours(
+    values: NDArray[np.float64], valid: NDArray[np.bool_], axis: int
+) -> NDArray[np.float64]:
+    """Return values averaged with the valid neighbours along an axis, weights 1 2 1."""
+    turned, there = np.moveaxis(values, axis, 0), np.moveaxis(valid, axis, 0).astype(np.float64)
+    total, weight = 2.0 * turned * there, 2.0 * there
+    total[1:] += turned[:-1] * there[:-1]
+    weight[1:] += there[:-1]
+    total[:-1] += turned[1:] * there[1:]
+    weight[:-1] += there[1:]
+    return np.moveaxis(np.where(there > 0, total / np.maximum(weight, 1.0), 0.0), 0, axis)
 
 
 def _share_around(found: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -138,11 +138,24 @@ def fill_winding(
     course = np.concatenate([[0.0], np.cumsum(slope)])
     level = np.interp(columns, columns[known], (total - course * count)[known] / count[known])
     rest = np.where(valid, winding - course - level, 0.0)
-    return course + level + _diffuse(rest, valid)
+    return course + level + diffuse(rest, valid)
 
 
-def _diffuse(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return values spread into the unknown nodes by normalised averaging, coarse to fine."""
+def diffuse(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return values spread into the unknown nodes by normalised averaging, coarse to fine.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (rows, cols)
+        Known where `valid`.
+    valid : ndarray of bool, shape (rows, cols)
+        Which values are known.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, cols)
+        Known values unchanged.
+    """
     if valid.all() or min(values.shape) < 2:
         mean = values[valid].mean() if valid.any() else 0.0
         return np.where(valid, values, mean)
@@ -154,7 +167,7 @@ def _diffuse(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[n
     blocks = (rows // 2, 2, cols // 2, 2)
     total = weight.reshape(blocks).sum(axis=(1, 3))
     coarse = padded.reshape(blocks).sum(axis=(1, 3)) / np.maximum(total, 1.0)
-    coarse = _diffuse(coarse, total > 0)
+    coarse = diffuse(coarse, total > 0)
     fine = np.repeat(np.repeat(coarse, 2, axis=0), 2, axis=1)[: values.shape[0], : values.shape[1]]
     out = np.where(valid, values, fine)
     for _ in range(4):  # smooths the blocks away
@@ -327,30 +340,6 @@ def _fill_one(
     scale = diags_array(1.0 / normal.diagonal())
     solved = [cg(normal, target[:, k], M=scale, rtol=1e-7, maxiter=5000)[0] for k in range(3)]
     return np.stack(solved, axis=1)
-
-
-def second_differences(valid: NDArray[np.bool_]) -> "csr_array":
-    """Return the matrix of second differences along rows and columns of the valid nodes.
-
-    Parameters
-    ----------
-    valid : ndarray of bool, shape (rows, cols)
-        Nodes that exist, numbered row by row.
-
-    Returns
-    -------
-    csr_array, shape (differences, nodes)
-        Rows of 1, -2, 1.
-    """
-    from scipy.sparse import csr_array, vstack
-
-    number = np.where(valid, np.cumsum(valid.ravel()).reshape(valid.shape) - 1, -1)
-    blocks = []
-    for grid in (number, number.T):
-        a, b, c = grid[:-2].ravel(), grid[1:-1].ravel(), grid[2:].ravel()
-        use = (a >= 0) & (b >= 0) & (c >= 0)
-        blocks.append(_rows([(a[use], 1.0), (b[use], -2.0), (c[use], 1.0)], int(valid.sum())))
-    return csr_array(vstack(blocks, format="csr"))
 
 
 def _rows(parts: list[tuple[NDArray[np.int64], float]], n_columns: int) -> "csr_array":

@@ -316,11 +316,11 @@ def _measure(surface: "Surface", truth: "Truth") -> _Measured:
     points = np.where(valid[..., None], surface.points_xyz, np.nan).astype(np.float64)
     located = truth.locate(points)
     step_row, step_col = 1.0 / surface.scale[1], 1.0 / surface.scale[0]
-    quads = _quad_areas(points)
-    vertices = vertex_areas(points)
+    quads = surface.quad_areas()
+    has_quad = surface.valid_quads
+    vertices = vertex_areas(quads)
     offsets = wrap_offsets(located, valid, max(step_row, step_col), vertices)
     jumps = [np.abs(np.diff(located.theta, axis=axis)) > 0.5 * TWO_PI for axis in (0, 1)]
-    has_quad = np.isfinite(quads)
     edges = (
         np.linalg.norm(np.diff(points, axis=0), axis=-1) / step_row,
         np.linalg.norm(np.diff(points, axis=1), axis=-1) / step_col,
@@ -332,7 +332,7 @@ def _measure(surface: "Surface", truth: "Truth") -> _Measured:
         normal_deg=_normal_errors(surface, located),
         edge_error=np.abs(lengths - 1.0),
         quad_error=np.abs(quads[has_quad] / (step_row * step_col) - 1.0),
-        area_vx2=float(quads[has_quad].sum()),
+        area_vx2=float(quads.sum()),
         vertex_vx2=float(vertices.sum()),
         switched_vx2=float(vertices[valid & (offsets != 0)].sum()),
         switch_edges=int(sum(jump.sum() for jump in jumps)),
@@ -375,7 +375,7 @@ def wrap_offsets(
     values = offsets[valid][order]
     shares = weights[valid][order]
     bounds = np.searchsorted(component[valid][order], np.arange(n + 1))
-    main = np.zeros(n, np.int64)
+    main = np.zeros(max(n, 1), np.int64)
     for i in range(n):
         part = slice(bounds[i], bounds[i + 1])
         found, index = np.unique(values[part], return_inverse=True)
@@ -392,20 +392,20 @@ def _quad_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * np.linalg.norm(np.cross(first, second), axis=-1))
 
 
-def vertex_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def vertex_areas(quads: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a quarter of the area of the quads around each vertex.
 
     Parameters
     ----------
-    points : ndarray of float64, shape (rows, cols, 3)
-        Vertices, NaN where invalid.
+    quads : ndarray of float64, shape (rows - 1, cols - 1)
+        Areas of the quads; NaN or zero where there is none.
 
     Returns
     -------
     ndarray of float64, shape (rows, cols)
         Square voxels; zero for vertices that belong to no quad.
     """
-    padded = np.pad(np.nan_to_num(_quad_areas(points)), 1)
+    padded = np.pad(np.nan_to_num(quads), 1)
     return 0.25 * (padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1])
 
 
@@ -428,7 +428,7 @@ class _RectoSamples:
 
     def __init__(self, truth: "Truth") -> None:
         points, valid, _, _ = truth.recto_grid(RECTO_STEP)
-        areas = vertex_areas(np.where(valid[..., None], points, np.nan))
+        areas = vertex_areas(_quad_areas(np.where(valid[..., None], points, np.nan)))
         points, areas = points[valid], areas[valid]
         low = np.floor(points.min(axis=0) / _CELL).astype(np.int64)
         cells = np.floor(points / _CELL).astype(np.int64) - low

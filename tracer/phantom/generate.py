@@ -209,9 +209,8 @@ def _create_volume(path: Path, params: PhantomParams, overwrite: bool) -> Volume
         params.size_zyx,
         np.uint8,
         params.voxel_size_um,
-        path.stem,
+        f"phantom-{digest}-{path.stem}",
         chunk=_CHUNK,
-        uuid=f"phantom-{digest}-{path.stem}",
         overwrite=overwrite,
     )
 

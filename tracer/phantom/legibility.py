@@ -108,7 +108,7 @@ def _unrolled(surface: "Surface", truth: Truth) -> tuple[NDArray[np.float64], ND
     points = np.where(valid[..., None], surface.points_xyz, np.nan).astype(np.float64)
     located = truth.locate(points)
     step = 1.0 / min(surface.scale)
-    offsets = wrap_offsets(located, valid, step, vertex_areas(points))
+    offsets = wrap_offsets(located, valid, step, vertex_areas(surface.quad_areas()))
     theta = located.angle + TWO_PI * (located.wrap - offsets)
     return truth.arc_of_theta(theta), located.material_z
 

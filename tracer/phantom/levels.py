@@ -18,6 +18,7 @@ from tracer.phantom.params import PhantomParams
 from tracer.phantom.truth import Truth
 
 _MARGIN = 32  # voxels without a sheet at both ends of z; less in small volumes
+_MOST_OPEN = 0.35  # largest share of the radius that the empty middle takes
 _FITTING_ROUNDS = 12
 _HARD_SPACING = 12.8  # voxels, median distance of neighbouring wraps
 _SAMPLE_STEP = 16.0  # voxels between samples of the recto that measure the spacing
@@ -298,12 +299,18 @@ def _fit(truth: Truth, shape: _Shape) -> Truth:
                 truth.centre_xy[1] + float(shift[1]),
             ),
             rmax=truth.rmax * shape.extent * half / reach,
-            rmin=shape.wraps_open * truth.pitch,
         )
+        truth = replace(truth, rmin=_inner_radius(truth, shape))
         if shape.folds and done % 3 == 2:
             pitch = truth.pitch * _HARD_SPACING / float(np.median(local_spacing(truth)))
-            truth = replace(truth, pitch=pitch, rmin=shape.wraps_open * pitch)
+            truth = replace(truth, pitch=pitch)
+            truth = replace(truth, rmin=_inner_radius(truth, shape))
     return truth
+
+
+def _inner_radius(truth: Truth, shape: _Shape) -> float:
+    """Return the radius at which the sheet begins: less in a small volume, to leave some sheet."""
+    return min(shape.wraps_open * truth.pitch, _MOST_OPEN * truth.rmax)
 
 
 def _outline(truth: Truth) -> NDArray[np.float64]:

@@ -2,8 +2,8 @@
 
 A patch is a square grid of vertices with a margin; growth starts from a 2x2 quad in its middle.
 In every generation the 4-neighbours of the fringe are candidates. A candidate is placed by its
-neighbours' structure, then pulled to the sheet's mid-line, then judged. Accepted candidates form the
-next fringe; rejected ones keep their structural position, take part in structure but do not expand,
+neighbours' structure, then pulled to the sheet's mid-line, then judged. Accepted ones form the next
+fringe; rejected ones keep their structural position, take part in structure but do not expand,
 and are tried again whenever one of their neighbours is accepted. After each generation the outer
 rings are relaxed in a fixed 4-colouring, so that the result depends on nothing but the input.
 
@@ -59,8 +59,9 @@ COST = 4  # the structure is bent or stretched
 THICK = 5  # merged sheets or a blob
 TILT = 6  # the mesh cuts across the sheet
 VALLEY = 7  # an edge passes between two sheets
-FOLD = 8  # a cell is folded or stretched
-N_REASONS = 9
+FOLD = 8  # no mesh normal: a cell is folded
+SLIP = 9  # a neighbour lies on another sheet
+N_REASONS = 10
 REASON_NAMES = {
     NOT_COMPACT: "not_compact",
     OUTSIDE: "outside_volume",
@@ -70,6 +71,7 @@ REASON_NAMES = {
     TILT: "tilt",
     VALLEY: "valley",
     FOLD: "fold",
+    SLIP: "slip",
 }
 
 COMPACT_LIMIT = 6.0  # support a candidate needs; lowered to the other two when nothing else is left
@@ -131,6 +133,9 @@ class GrowthLimits(NamedTuple):
         Largest sine of the angle between mesh and sheet normal.
     max_turn : float
         Largest sine of the angle between the sheet normals of neighbours.
+    max_slip : float
+        Largest offset of neighbours along their mean normal, as a share of their distance. It is
+        zero on any circle, whatever its radius, so it can be far smaller than a jump to another wrap.
     probe_radius : float
         Radius of the ring of scans, voxels.
     probe_reach : float
@@ -150,6 +155,7 @@ class GrowthLimits(NamedTuple):
     max_thick: int
     max_tilt: float
     max_turn: float
+    max_slip: float
     probe_radius: float
     probe_reach: float
     relax_rings: int
@@ -382,13 +388,54 @@ def judge_vertex(
     out_quality[1] = tilt
     if tilt > limits.max_tilt:
         return TILT
-    for k in range(4):
-        r, c = row + _ROWS4[k], col + _COLS4[k]
-        if grid.state[r, c] != ON_SHEET:
+    return judge_neighbours(grid, row, col, position, out_normal, limits)
+
+
+@kernel
+def judge_neighbours(
+    grid: PatchGrid,
+    row: int,
+    col: int,
+    position: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    limits: GrowthLimits,
+) -> int:
+    """Return whether a vertex continues the sheet of its accepted neighbours.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        The patch.
+    row, col : int
+        The vertex.
+    position : ndarray of float64, shape (3,)
+        Where it is.
+    normal : ndarray of float64, shape (3,)
+        Its unit sheet normal.
+    limits : GrowthLimits
+        Limits of acceptance.
+
+    Returns
+    -------
+    int
+        ACCEPT, TILT where the normals turn too much, SLIP where a neighbour lies on another sheet.
+    """
+    for k in range(9):
+        r, c = row - 1 + k // 3, col - 1 + k % 3
+        if k == 4 or grid.state[r, c] != ON_SHEET:
             continue
-        cos = sx * grid.normals[r, c, 0] + sy * grid.normals[r, c, 1] + sz * grid.normals[r, c, 2]
-        if cos < 0.0 or 1.0 - cos * cos > limits.max_turn * limits.max_turn:
+        cos = along = edge2 = mean2 = 0.0
+        for a in range(3):
+            edge = grid.points[r, c, a] - position[a]
+            mean = grid.normals[r, c, a] + normal[a]
+            cos += grid.normals[r, c, a] * normal[a]
+            along += edge * mean
+            edge2 += edge * edge
+            mean2 += mean * mean
+        if cos < 0.0 or (k % 2 == 1 and 1.0 - cos * cos > limits.max_turn * limits.max_turn):
             return TILT
+        if along * along > limits.max_slip * limits.max_slip * edge2 * mean2:
+            return SLIP
     return ACCEPT
 
 
@@ -534,10 +581,11 @@ def close_holes(
 
     Notes
     -----
-    A vertex is filled where at least six of its eight neighbours are placed and the surface runs
-    through it unbroken: three of the 4-neighbours at least, and a cost as low as elsewhere.
+    A vertex is filled where at least six of its eight neighbours are placed, three of the
+    4-neighbours among them, where its cost is as low as elsewhere and it continues their sheet.
     """
     position = work[3][:3]
+    normal = work[3][3:6]
     n = 0
     for r in range(box[0], box[1] + 1):
         for c in range(box[2], box[3] + 1):
@@ -563,8 +611,13 @@ def close_holes(
             )
             if cost > limits.max_cost:
                 continue
+            nx, ny, nz, known = _mesh_normal(grid, r, c, position[0], position[1], position[2])
+            normal[0], normal[1], normal[2] = nx, ny, nz
+            if not known or judge_neighbours(grid, r, c, position, normal, limits) != ACCEPT:
+                continue
             for a in range(3):
                 grid.points[r, c, a] = position[a]
+                grid.normals[r, c, a] = normal[a]
             grid.state[r, c] = BRIDGED
             grid.generation[r, c] = grid.generation[r, c - 1]
             n += 1

@@ -60,9 +60,7 @@ class SeedParams(Params):
     rewind_gen: int | None = Field(
         None, ge=1, description="resume: drop what was grown after this generation"
     )
-    threshold: int = Field(
-        170, ge=1, le=255, description="prediction value from which on it is sheet"
-    )
+    threshold: int = Field(170, ge=1, le=255, description="smallest prediction value that is sheet")
     rng_seed: int | None = Field(
         None, ge=0, description="makes random seeds repeatable; drawn and recorded where omitted"
     )
@@ -89,9 +87,13 @@ class SeedParams(Params):
     max_turn: float = Field(
         0.6, gt=0.0, le=1.0, description="largest sine of the angle between neighbours' normals"
     )
-    data_weight: float = Field(
-        0.2, ge=0.0, description="weight of the pull to the sheet's mid-line"
+    max_slip: float = Field(
+        0.2,
+        gt=0.0,
+        le=1.0,
+        description="largest offset of neighbours along their mean normal, per distance",
     )
+    data_weight: float = Field(0.2, ge=0.0, description="weight of the pull to the mid-line")
     straight_weight: float = Field(0.5, ge=0.0, description="weight of straightness")
 
     @field_validator("mode", mode="before")
@@ -116,6 +118,7 @@ class SeedParams(Params):
             max_thick=self.max_thick,
             max_tilt=self.max_tilt,
             max_turn=self.max_turn,
+            max_slip=self.max_slip,
             probe_radius=8.0,
             probe_reach=10.0,
             relax_rings=3,

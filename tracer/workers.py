@@ -1,7 +1,7 @@
 """Run independent tasks in worker processes, with results in the order of the tasks.
 
-One worker is one process with one thread: BLAS and OpenMP pools are capped at 1, because an uncapped
-pool costs several times the CPU time for nothing. With one worker the tasks run in this process.
+One worker is one process with one thread: BLAS and OpenMP pools are capped at 1, because an
+uncapped pool costs several times the CPU time for nothing. With one worker the tasks run in this process.
 """
 
 import os

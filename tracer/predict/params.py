@@ -19,10 +19,10 @@ class PredictParams(Params):
         default=2.0,
         ge=0.7,
         le=12.0,
-        description="Finest scale in voxels: about half a sheet's thickness.",
+        description="Finest scale in voxels: about a quarter of a sheet's thickness.",
     )
     scales: int = Field(
-        default=2, ge=1, le=6, description="Number of scales; the strongest counts."
+        default=3, ge=1, le=6, description="Number of scales; the strongest counts."
     )
     scale_ratio: float = Field(
         default=1.5,

@@ -4,7 +4,8 @@ from naive import spatial_index as naive
 from strategies import wavy_surface
 
 from tracer.errors import CollectionError
-from tracer.spatial_index import PatchGrid, SpatialIndex, build_segment, quad_samples
+from tracer.index_segment import PatchGrid, build_segment, quad_samples
+from tracer.spatial_index import SpatialIndex
 from tracer.surface import Surface
 
 

@@ -88,7 +88,7 @@ class SeedParams(Params):
         0.6, gt=0.0, le=1.0, description="largest sine of the angle between neighbours' normals"
     )
     max_slip: float = Field(
-        0.2,
+        0.12,
         gt=0.0,
         le=1.0,
         description="largest offset of neighbours along their mean normal, per distance",

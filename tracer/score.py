@@ -18,7 +18,8 @@ from tracer.kernels.score import TWO_PI, mark_near_points, unwrap_angles
 from tracer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from tracer.phantom.truth import Located, Truth
+    from tracer.phantom.sheet import Located
+    from tracer.phantom.truth import Truth
     from tracer.surface import Surface
 
 NEAR = 3.0  # voxels within which a surface counts as on the recto

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from tracer.phantom.generate import PhantomResult, make_phantom
     from tracer.phantom.legibility import Legibility, measure_legibility
     from tracer.phantom.params import PhantomParams
-    from tracer.phantom.truth import Located, Truth
+    from tracer.phantom.sheet import Located
+    from tracer.phantom.truth import Truth
 
 _HOMES = {
     "Legibility": "tracer.phantom.legibility",
@@ -15,7 +16,7 @@ _HOMES = {
     "PhantomResult": "tracer.phantom.generate",
     "make_phantom": "tracer.phantom.generate",
     "measure_legibility": "tracer.phantom.legibility",
-    "Located": "tracer.phantom.truth",
+    "Located": "tracer.phantom.sheet",
     "Truth": "tracer.phantom.truth",
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.kernels.phantom import TWO_PI
-from tracer.kernels.phantom_voxels import Recipe
+from tracer.kernels.phantom_looks import Recipe
 from tracer.phantom.deformation import Crush, Stage, Swirl, Waves
 from tracer.phantom.params import PhantomParams
 from tracer.phantom.truth import Truth

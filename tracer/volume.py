@@ -111,7 +111,7 @@ class Volume:
         storage = open_storage(find_volume(path, name))
         attributes = read_attributes(storage)
         if attributes is None:
-            raise _not_a_volume(storage)
+            raise describe_missing_volume(storage)
         listed, scale_um = listed_levels(attributes)
         levels = _open_levels(storage, listed)
         meta = read_meta(storage, required=require_meta, ngff_voxel_size_um=scale_um)
@@ -340,9 +340,9 @@ class Volume:
         for part in (self.meta.raw, *(a.metadata.raw for a in self._levels)):
             digest.update(hashlib.sha256(part).digest())
         finest, coarsest = self._levels[0].metadata, self._levels[-1].metadata
-        sizes = self._storage.sizes(_spread_keys(finest, _SIZES_HASHED))
+        sizes = self._storage.sizes(spread_keys(finest, _SIZES_HASHED))
         digest.update(json.dumps(sizes).encode())
-        keys = _spread_keys(coarsest, _CONTENTS_HASHED)
+        keys = spread_keys(coarsest, _CONTENTS_HASHED)
         sizes = self._storage.sizes(keys)
         digest.update(json.dumps(sizes).encode())
         small = [k for k, n in zip(keys, sizes, strict=True) if 0 <= n <= _CONTENT_BYTES]
@@ -351,7 +351,19 @@ class Volume:
         return digest.hexdigest()
 
 
-def _not_a_volume(storage: Storage) -> VolumeError:
+def describe_missing_volume(storage: Storage) -> VolumeError:
+    """Return the error that says what lies at a place where a volume should.
+
+    Parameters
+    ----------
+    storage : Storage
+        A place without a Zarr node.
+
+    Returns
+    -------
+    VolumeError
+        To be raised.
+    """
     where = storage.root
     if storage.is_local:
         folder = Path(where)
@@ -429,8 +441,21 @@ def _check_level(array: ZarrArray) -> None:
         )
 
 
-def _spread_keys(metadata: ArrayMetadata, at_most: int) -> list[str]:
-    """Return the keys of stored objects, evenly spread over the grid in C order."""
+def spread_keys(metadata: ArrayMetadata, at_most: int) -> list[str]:
+    """Return the keys of stored objects, evenly spread over the grid in C order.
+
+    Parameters
+    ----------
+    metadata : ArrayMetadata
+        Of the array.
+    at_most : int
+        Number of keys.
+
+    Returns
+    -------
+    list of str
+        Keys, whether or not anything is stored there.
+    """
     grid = [-(-n // s) for n, s in zip(metadata.shape, metadata.shards, strict=True)]
     per_object = [s // c for s, c in zip(metadata.shards, metadata.chunks, strict=True)]
     total = math.prod(grid)

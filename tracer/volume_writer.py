@@ -8,12 +8,14 @@ there; other work is refused.
 Layout: Zarr v2, ``/`` between indices, blosc-zstd, chunks that are zero throughout left out.
 """
 
+import functools
 import hashlib
 import itertools
 import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +273,7 @@ class VolumeWriter:
         pooling: Pooling = "mean",
         *,
         extra: Mapping[str, Any] | None = None,
+        workers: int = 1,
         progress: Progress = silent,
     ) -> Path:
         """Build the coarser levels, write the metadata and let the volume appear.
@@ -282,6 +285,8 @@ class VolumeWriter:
             labels.
         extra : mapping, optional
             Further keys of ``meta.json``, such as provenance.
+        workers : int
+            Threads; the result does not depend on them.
         progress : Progress
             Called with the chunks done and in all.
 
@@ -295,7 +300,7 @@ class VolumeWriter:
         OutputError
             If something cannot be written.
         """
-        self._build_pyramid(pooling, progress)
+        self._build_pyramid(pooling, workers, progress)
         write_json(self._folder / V2_GROUP, GROUP)
         write_json(
             self._folder / V2_ATTRIBUTES, group_attributes(self._name, self.n_levels, pooling)
@@ -471,21 +476,25 @@ class VolumeWriter:
         with replacing_file(path) as temporary:
             temporary.write_bytes(data)
 
-    def _build_pyramid(self, pooling: Pooling, progress: Progress) -> None:
+    def _build_pyramid(self, pooling: Pooling, workers: int, progress: Progress) -> None:
         grids = [self._grid(level) for level in range(1, self.n_levels)]
         total, done = sum(map(math.prod, grids)), 0
-        for level, grid in enumerate(grids, start=1):
-            finer = self._level(level - 1)
-            for row in range(grid[0]):
-                key = f"level/{level}/{pooling}/{row}"
-                if key not in self._finished:
-                    for y, x in itertools.product(range(grid[1]), range(grid[2])):
-                        self._pool_chunk(finer, level, (row, y, x), pooling)
-                    self.mark_finished(key)
-                done += grid[1] * grid[2]
-                progress(done, total, f"level {level}")
+        with ThreadPoolExecutor(max(1, workers)) as threads:
+            for level, grid in enumerate(grids, start=1):
+                pool_chunk = functools.partial(
+                    self._pool_chunk, self._level(level - 1), level, pooling
+                )
+                for row in range(grid[0]):
+                    key = f"level/{level}/{pooling}/{row}"
+                    if key not in self._finished:
+                        row_indices = itertools.product([row], range(grid[1]), range(grid[2]))
+                        for _ in threads.map(pool_chunk, row_indices):
+                            pass  # raises what a thread raised
+                        self.mark_finished(key)
+                    done += grid[1] * grid[2]
+                    progress(done, total, f"level {level}")
 
-    def _pool_chunk(self, finer: ZarrArray, level: int, index: Zyx, pooling: Pooling) -> None:
+    def _pool_chunk(self, finer: ZarrArray, level: int, pooling: Pooling, index: Zyx) -> None:
         start = [2 * self.chunk * i for i in index]
         stop = [min(a + 2 * self.chunk, n) for a, n in zip(start, finer.shape, strict=True)]
         fine = finer.read(start, stop)

@@ -16,18 +16,49 @@ from numpy.typing import NDArray
 
 from tracer.kernels._jit import inline_kernel, kernel
 from tracer.kernels.quad_mesh import sample_point
-from tracer.kernels.trilinear import ChunkView, chunk_base, sample_anywhere, sample_inside
+from tracer.kernels.trilinear import ChunkView, is_between, sample_lines
 
 
 @inline_kernel
-def surface_frame(
+def _across(
     points_xyz: NDArray[np.float32],
     normals_xyz: NDArray[np.float32],
     valid: NDArray[np.bool_],
     row: float,
-    col: float,
+    col: int,
 ) -> tuple[float, float, float, float, float, float, bool]:
-    """Return the point and the unit normal at a fractional grid position.
+    """Return point and mean normal at a fractional row of one grid column, and whether they are."""
+    n_rows, n_cols = valid.shape
+    if not (row >= 0.0 and row <= n_rows - 1 and col >= 0 and col < n_cols):
+        return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False
+    r0 = int(row)
+    f = row - r0
+    r1 = r0 + 1 if f > 0.0 else r0
+    ok = valid[r0, col] and valid[r1, col]
+    g = 1.0 - f
+    return (
+        g * points_xyz[r0, col, 0] + f * points_xyz[r1, col, 0],
+        g * points_xyz[r0, col, 1] + f * points_xyz[r1, col, 1],
+        g * points_xyz[r0, col, 2] + f * points_xyz[r1, col, 2],
+        g * normals_xyz[r0, col, 0] + f * normals_xyz[r1, col, 0],
+        g * normals_xyz[r0, col, 1] + f * normals_xyz[r1, col, 1],
+        g * normals_xyz[r0, col, 2] + f * normals_xyz[r1, col, 2],
+        ok,
+    )
+
+
+@kernel
+def row_lines(
+    points_xyz: NDArray[np.float32],
+    normals_xyz: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    row: float,
+    cols: NDArray[np.float64],
+    to_level: tuple[float, float],
+    out_lines: NDArray[np.float64],
+    out_pixels: NDArray[np.int64],
+) -> int:
+    """Fill points and normals along one row of pixels, valid pixels only.
 
     Parameters
     ----------
@@ -38,33 +69,114 @@ def surface_frame(
     valid : ndarray of bool, shape (rows, cols)
         Which vertices exist.
     row : float
-        Fractional row.
-    col : float
-        Fractional column.
+        Grid row.
+    cols : ndarray of float64, shape (width,)
+        Grid columns, ascending.
+    to_level : tuple of float
+        (factor, shift) from full-resolution to level coordinates.
+    out_lines : ndarray of float64, shape (width, 6)
+        Point z, y, x and direction z, y, x, both in voxels of the level; the direction is as long
+        as one full-resolution voxel. Packed: entry i belongs to pixel ``out_pixels[i]``.
+    out_pixels : ndarray of int64, shape (width,)
+        Pixel column of each entry.
 
     Returns
     -------
-    tuple
-        (x, y, z, normal x, normal y, normal z, ok).
+    int
+        Number of valid pixels.
+
+    Notes
+    -----
+    Neighbouring pixels share a cell: its sides are interpolated once.
     """
-    x, y, z, ok = sample_point(points_xyz, valid, row, col)
-    if not ok:
-        return x, y, z, math.nan, math.nan, math.nan, False
-    nx, ny, nz, _ = sample_point(normals_xyz, valid, row, col)
-    length = math.sqrt(nx * nx + ny * ny + nz * nz)
-    if not length > 0.0:
-        return x, y, z, math.nan, math.nan, math.nan, False
-    return x, y, z, nx / length, ny / length, nz / length, True
+    factor, shift = to_level
+    n = 0
+    at = -1
+    lx = ly = lz = lu = lv = lw = 0.0
+    rx = ry = rz = ru = rv = rw = 0.0
+    left_ok = right_ok = False
+    for j in range(cols.shape[0]):
+        if not (cols[j] >= 0.0 and cols[j] < valid.shape[1]):
+            continue
+        c0 = int(cols[j])
+        f = cols[j] - c0
+        if c0 != at:
+            at = c0
+            lx, ly, lz, lu, lv, lw, left_ok = _across(points_xyz, normals_xyz, valid, row, c0)
+            rx, ry, rz, ru, rv, rw, right_ok = _across(points_xyz, normals_xyz, valid, row, c0 + 1)
+        if not (left_ok and (right_ok or f == 0.0)):
+            continue
+        x, y, z, nx, ny, nz = lx, ly, lz, lu, lv, lw
+        if f > 0.0:
+            x += f * (rx - lx)
+            y += f * (ry - ly)
+            z += f * (rz - lz)
+            nx += f * (ru - lu)
+            ny += f * (rv - lv)
+            nz += f * (rw - lw)
+        length = math.sqrt(nx * nx + ny * ny + nz * nz)
+        if not length > 0.0:
+            continue
+        out_lines[n, 0] = z * factor + shift
+        out_lines[n, 1] = y * factor + shift
+        out_lines[n, 2] = x * factor + shift
+        out_lines[n, 3] = nz / length * factor
+        out_lines[n, 4] = ny / length * factor
+        out_lines[n, 5] = nx / length * factor
+        out_pixels[n] = j
+        n += 1
+    return n
 
 
 @inline_kernel
-def _cell_range(first: float, last: float, size: int) -> tuple[int, int]:
-    """Return the lowest and highest voxel index touched between two coordinates, clipped."""
+def _touched_range(first: float, last: float, size: int) -> tuple[int, int]:
+    """Return the lowest and highest voxel touched between two coordinates; empty outside."""
     low = min(first, last)
     high = max(first, last)
     if not (high > -1.0 and low < size):
         return 0, -1
     return max(math.floor(max(low, -1.0)), 0), min(math.floor(min(high, size)) + 1, size - 1)
+
+
+@kernel
+def _mark_box(
+    bz: float,
+    by: float,
+    bx: float,
+    ez: float,
+    ey: float,
+    ex: float,
+    shape_zyx: NDArray[np.int64],
+    chunk_shape: NDArray[np.int64],
+    origin: NDArray[np.int64],
+    only_single: bool,
+    out_touched: NDArray[np.bool_],
+) -> tuple[bool, float, float, float]:
+    """Mark the chunks that cells of a box of points touch; refuse several if `only_single`.
+
+    Returns whether it marked, and the first voxel z, y, x of the chunk if there was just one.
+    """
+    z0, z1 = _touched_range(bz, ez, shape_zyx[0])
+    y0, y1 = _touched_range(by, ey, shape_zyx[1])
+    x0, x1 = _touched_range(bx, ex, shape_zyx[2])
+    if z0 > z1 or y0 > y1 or x0 > x1:
+        return True, -1e18, -1e18, -1e18
+    cz0, cz1 = z0 // chunk_shape[0], z1 // chunk_shape[0]
+    cy0, cy1 = y0 // chunk_shape[1], y1 // chunk_shape[1]
+    cx0, cx1 = x0 // chunk_shape[2], x1 // chunk_shape[2]
+    if only_single and (cz0 != cz1 or cy0 != cy1 or cx0 != cx1):
+        return False, -1e18, -1e18, -1e18
+    n_z, n_y, n_x = out_touched.shape
+    for cz in range(max(cz0 - origin[0], 0), min(cz1 - origin[0], n_z - 1) + 1):
+        for cy in range(max(cy0 - origin[1], 0), min(cy1 - origin[1], n_y - 1) + 1):
+            for cx in range(max(cx0 - origin[2], 0), min(cx1 - origin[2], n_x - 1) + 1):
+                out_touched[cz, cy, cx] = True
+    return (
+        True,
+        float(cz0 * chunk_shape[0]),
+        float(cy0 * chunk_shape[1]),
+        float(cx0 * chunk_shape[2]),
+    )
 
 
 @kernel
@@ -113,128 +225,39 @@ def mark_chunks(
     int
         Number of valid pixels of the tile.
     """
-    factor, shift = to_level
-    n_layers = offsets.shape[0]
+    n_layers, width = offsets.shape[0], cols.shape[0]
+    first, last = offsets[0], offsets[n_layers - 1]
+    lines = np.empty((width, 6))
+    pixels = np.empty(width, dtype=np.int64)
+    # The chunk that the latest column lay in: most of its neighbours add nothing to it.
+    hz, hy, hx = -1e18, -1e18, -1e18
+    tz, ty, tx = chunk_shape[0] - 1.0, chunk_shape[1] - 1.0, chunk_shape[2] - 1.0
     n_valid = 0
-    for i in range(rows.shape[0]):
-        for j in range(cols.shape[0]):
-            x, y, z, nx, ny, nz, ok = surface_frame(
-                points_xyz, normals_xyz, valid, rows[i], cols[j]
-            )
-            if not ok:
+    for row in rows:
+        n = row_lines(points_xyz, normals_xyz, valid, row, cols, to_level, lines, pixels)
+        n_valid += n
+        for i in range(n):
+            z, y, x = lines[i, 0], lines[i, 1], lines[i, 2]
+            dz, dy, dx = lines[i, 3], lines[i, 4], lines[i, 5]
+            z0, y0, x0 = z + first * dz, y + first * dy, x + first * dx
+            z1, y1, x1 = z + last * dz, y + last * dy, x + last * dx
+            bz, by, bx = min(z0, z1), min(y0, y1), min(x0, x1)
+            ez, ey, ex = max(z0, z1), max(y0, y1), max(x0, x1)
+            if is_between(bz - hz, by - hy, bx - hx, ez - hz, ey - hy, ex - hx, tz, ty, tx):
                 continue
-            n_valid += 1
-            first, last = 0, n_layers - 1
-            if not _mark_span(
-                x,
-                y,
-                z,
-                nx,
-                ny,
-                nz,
-                offsets[first],
-                offsets[last],
-                factor,
-                shift,
-                shape_zyx,
-                chunk_shape,
-                origin,
-                True,
-                out_touched,
-            ):  # the whole column is not inside one chunk: layer by layer, so that none is extra
-                for k in range(n_layers):
-                    _mark_span(
-                        x,
-                        y,
-                        z,
-                        nx,
-                        ny,
-                        nz,
-                        offsets[k],
-                        offsets[k],
-                        factor,
-                        shift,
-                        shape_zyx,
-                        chunk_shape,
-                        origin,
-                        False,
-                        out_touched,
+            marked, hz, hy, hx = _mark_box(
+                bz, by, bx, ez, ey, ex, shape_zyx, chunk_shape, origin, True, out_touched
+            )
+            if marked:
+                continue
+            # Not all in one chunk: layer by layer, so that no chunk is marked in vain.
+            for k in range(n_layers):
+                qz, qy, qx = z + offsets[k] * dz, y + offsets[k] * dy, x + offsets[k] * dx
+                if not is_between(qz - hz, qy - hy, qx - hx, qz - hz, qy - hy, qx - hx, tz, ty, tx):
+                    _, hz, hy, hx = _mark_box(
+                        qz, qy, qx, qz, qy, qx, shape_zyx, chunk_shape, origin, False, out_touched
                     )
     return n_valid
-
-
-@inline_kernel
-def _mark_span(
-    x: float,
-    y: float,
-    z: float,
-    nx: float,
-    ny: float,
-    nz: float,
-    first: float,
-    last: float,
-    factor: float,
-    shift: float,
-    shape_zyx: NDArray[np.int64],
-    chunk_shape: NDArray[np.int64],
-    origin: NDArray[np.int64],
-    only_single: bool,
-    out_touched: NDArray[np.bool_],
-) -> bool:
-    """Mark the chunks of the box between two offsets; refuse several chunks if `only_single`."""
-    z0, z1 = _cell_range(
-        (z + first * nz) * factor + shift, (z + last * nz) * factor + shift, shape_zyx[0]
-    )
-    y0, y1 = _cell_range(
-        (y + first * ny) * factor + shift, (y + last * ny) * factor + shift, shape_zyx[1]
-    )
-    x0, x1 = _cell_range(
-        (x + first * nx) * factor + shift, (x + last * nx) * factor + shift, shape_zyx[2]
-    )
-    if z0 > z1 or y0 > y1 or x0 > x1:
-        return True  # outside the volume
-    cz0, cz1 = z0 // chunk_shape[0] - origin[0], z1 // chunk_shape[0] - origin[0]
-    cy0, cy1 = y0 // chunk_shape[1] - origin[1], y1 // chunk_shape[1] - origin[1]
-    cx0, cx1 = x0 // chunk_shape[2] - origin[2], x1 // chunk_shape[2] - origin[2]
-    if only_single and (cz0 != cz1 or cy0 != cy1 or cx0 != cx1):
-        return False
-    n_z, n_y, n_x = out_touched.shape
-    for cz in range(max(cz0, 0), min(cz1, n_z - 1) + 1):
-        for cy in range(max(cy0, 0), min(cy1, n_y - 1) + 1):
-            for cx in range(max(cx0, 0), min(cx1, n_x - 1) + 1):
-                out_touched[cz, cy, cx] = True
-    return True
-
-
-@inline_kernel
-def _column_chunk(
-    z: float,
-    y: float,
-    x: float,
-    dz: float,
-    dy: float,
-    dx: float,
-    first: float,
-    last: float,
-    view: ChunkView,
-) -> tuple[int, float, float, float]:
-    """Return (base, chunk start z, y, x) of the chunk that holds a whole column, else base -2."""
-    z0, z1 = z + first * dz, z + last * dz
-    y0, y1 = y + first * dy, y + last * dy
-    x0, x1 = x + first * dx, x + last * dx
-    low_z, low_y, low_x = min(z0, z1), min(y0, y1), min(x0, x1)
-    if not (low_z >= 0.0 and low_y >= 0.0 and low_x >= 0.0):
-        return -2, 0.0, 0.0, 0.0
-    sz, sy, sx = view.chunk_shape[0], view.chunk_shape[1], view.chunk_shape[2]
-    cz, cy, cx = int(low_z) // sz, int(low_y) // sy, int(low_x) // sx
-    start_z, start_y, start_x = float(cz * sz), float(cy * sy), float(cx * sx)
-    # A chunk at the upper faces is padded: its cells are inside as long as it is not left.
-    inside_z = max(z0, z1) < start_z + sz - 1 and max(z0, z1) < view.shape_zyx[0] - 1
-    inside_y = max(y0, y1) < start_y + sy - 1 and max(y0, y1) < view.shape_zyx[1] - 1
-    inside_x = max(x0, x1) < start_x + sx - 1 and max(x0, x1) < view.shape_zyx[2] - 1
-    if not (inside_z and inside_y and inside_x):
-        return -2, 0.0, 0.0, 0.0
-    return chunk_base(view, cz, cy, cx), start_z, start_y, start_x
 
 
 @kernel
@@ -281,43 +304,20 @@ def render_tile(
     int
         Number of valid pixels.
     """
-    factor, shift = to_level
-    n_layers = offsets.shape[0]
-    size_y, size_x = view.chunk_shape[1], view.chunk_shape[2]
+    n_layers, width = offsets.shape[0], cols.shape[0]
+    lines = np.empty((width, 6))
+    pixels = np.empty(width, dtype=np.int64)
+    values = np.empty(width * n_layers)
     n_valid = 0
     for i in range(rows.shape[0]):
-        for j in range(cols.shape[0]):
-            x, y, z, nx, ny, nz, ok = surface_frame(
-                points_xyz, normals_xyz, valid, rows[i], cols[j]
-            )
-            if not ok:
-                for k in range(n_layers):
-                    out_layers[i, k, j] = 0
-                continue
-            n_valid += 1
-            x, y, z = x * factor + shift, y * factor + shift, z * factor + shift
-            nx, ny, nz = nx * factor, ny * factor, nz * factor
-            base, start_z, start_y, start_x = _column_chunk(
-                z, y, x, nz, ny, nx, offsets[0], offsets[n_layers - 1], view
-            )
-            if base >= 0:
-                z -= start_z
-                y -= start_y
-                x -= start_x
-                for k in range(n_layers):
-                    t = offsets[k]
-                    value = sample_inside(
-                        view.pool, base, size_y, size_x, z + t * nz, y + t * ny, x + t * nx
-                    )
-                    out_layers[i, k, j] = int(value * gain + 0.5)
-            elif base == -1:
-                for k in range(n_layers):
-                    out_layers[i, k, j] = int(view.fill * gain + 0.5)
-            else:
-                for k in range(n_layers):
-                    t = offsets[k]
-                    value = sample_anywhere(view, z + t * nz, y + t * ny, x + t * nx)
-                    out_layers[i, k, j] = int(value * gain + 0.5)
+        n = row_lines(points_xyz, normals_xyz, valid, rows[i], cols, to_level, lines, pixels)
+        n_valid += n
+        if n < width:
+            out_layers[i] = 0
+        sample_lines(view, lines, n, offsets, gain, values)
+        for entry in range(n):
+            for k in range(n_layers):
+                out_layers[i, k, pixels[entry]] = np.int32(values[entry * n_layers + k] + 0.5)
     return n_valid
 
 

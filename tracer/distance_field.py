@@ -1,61 +1,44 @@
-"""Signed distance to the sheets of a prediction, computed chunk by chunk when it is needed.
+"""The signed distance to the sheets of a prediction, computed where it is needed.
 
-The distance of a background voxel is that to the nearest sheet voxel minus one half, of a sheet
-voxel minus that to the nearest background voxel plus one half: zero lies on the boundary, and the
-minimum across a sheet is its mid-line. Distances are capped and quantised to 1/8 voxel. Outside the
-volume the field is the cap, so that nothing grows out of it, but the volume's border does not make
-a sheet thin that leaves through it.
+Outside a sheet it is the Euclidean distance from a voxel's centre to the nearest foreground
+voxel's centre, less half a voxel; inside, the same to the nearest background voxel, negative. It
+is exact up to the cap outside and to DEEPEST inside, and stored in eighths of a voxel (see
+:mod:`tracer.kernels.field_sampling`).
 
-Coordinates are voxels in the order x, y, z; chunks are indexed z, y, x.
+Outside the volume there is neither sheet nor background: a sheet that leaves the volume does not
+get thin at its face, and every sample beyond gives the cap.
+
+Chunks are loaded on demand, in three steps that each save the next: the pool in memory, the disk
+cache (:mod:`tracer.field_cache`), the volume itself (:mod:`tracer.foreground`).
 """
 
-import hashlib
-import math
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracer.errors import ParamsError
 from tracer.field_cache import FieldCache
-from tracer.kernels import distance_transform
+from tracer.field_pool import ChunkPool
+from tracer.foreground import BITS, Foreground, Prediction
+from tracer.kernels.distance_transform import signed_codes, window_dtype
 from tracer.kernels.field_sampling import (
     CHUNK,
     CODES_PER_VOXEL,
-    FAR,
-    NOT_LOADED,
     ZERO_CODE,
     FieldView,
     sample_points,
 )
 
+DEEPEST = 7.9  # voxels inside a sheet that are told apart
+LARGEST_CAP = 23  # 64 + 8 * 23 is the last whole voxel below 256
+_INSIDE_RADIUS = 8  # window that finds every depth below DEEPEST
+
 Index3 = tuple[int, int, int]
-
-DEFAULT_THRESHOLD = 170  # what VC3D takes for the sheet
-DEFAULT_CAP = 4.0  # voxels; growth is as good as with 8 and the cache half the size
-_LARGEST_CAP = distance_transform.LONGEST_WINDOW - 1.0
-_EDGE = CHUNK + 1
-_FIRST_SLOTS = 16
-_FORMAT_VERSION = 1
-
-
-class PredictionVolume(Protocol):
-    """The part of a volume that the field needs."""
-
-    @property
-    def shape_zyx(self) -> Index3:
-        """Return the shape of level 0."""
-
-    @property
-    def identity(self) -> str:
-        """Return a digest of what the data is."""
-
-    def read(
-        self, level: int, start_zyx: tuple[int, ...], stop_zyx: tuple[int, ...]
-    ) -> NDArray[np.uint8]:
-        """Return the voxels of a box."""
 
 
 @dataclass(slots=True)
@@ -64,249 +47,344 @@ class FieldStats:
 
     Attributes
     ----------
-    computed : int
-        Chunks computed from the prediction.
-    cached : int
-        Chunks read from the disk cache.
-    evicted : int
-        Chunks dropped from memory.
+    chunks_computed : int
+        From the volume.
+    chunks_cached : int
+        Read from the disk cache.
+    chunks_far : int
+        Of both, those at the cap everywhere.
+    chunks_evicted : int
+        Removed from memory to make room.
+    volume_s, cache_s, transform_s : float
+        Wall seconds for reading the volume, for reading and writing the cache, and for distances.
     """
 
-    computed: int = 0
-    cached: int = 0
-    evicted: int = 0
+    chunks_computed: int = 0
+    chunks_cached: int = 0
+    chunks_far: int = 0
+    chunks_evicted: int = 0
+    volume_s: float = 0.0
+    cache_s: float = 0.0
+    transform_s: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Return all figures, ready for JSON.
+
+        Returns
+        -------
+        dict
+            Name to value.
+        """
+        return asdict(self)
 
 
 class DistanceField:
-    """Lazily computed, cached signed distance field of a prediction.
+    """Signed distance field of a prediction.
 
     Parameters
     ----------
     volume : Volume
-        Surface prediction, uint8.
+        The prediction, uint8.
     threshold : int
-        Voxels of at least this value are sheet.
-    cap : float
-        Largest distance to either side, voxels; at most 8.
+        Smallest foreground value, 1 to 255.
+    cap : int
+        Largest distance, voxels, 1 to LARGEST_CAP.
     cache_root : str or Path, optional
-        Folder of the disk cache, shared by all processes; none where omitted.
+        Folder of the disk cache, shared by any number of processes. None: nothing is written.
     cache_limit_gb : float, optional
-        Size at which the least recently used cache files are removed.
+        Size of the disk cache, 10⁹ bytes; least recently used chunks are removed. None: no limit.
     cache_size_bytes : float
-        Memory for loaded chunks; exceeded only where one request needs more at once.
+        Memory for loaded chunks, 2.1 MB each.
 
     Attributes
     ----------
+    volume : Volume
+        The prediction.
+    threshold : int
+        Smallest foreground value.
     cap : float
-        As given.
-    stats : FieldStats
-        Counters.
+        Largest distance, voxels.
+    shape_zyx : tuple of int
+        Shape of the volume.
+    grid_zyx : tuple of int
+        Chunks along z, y, x.
 
     Raises
     ------
     ParamsError
-        If threshold or cap is out of range.
+        If a parameter is out of range.
+    VolumeError
+        If the volume cannot serve as a prediction.
     CacheError
         If the cache folder cannot be written.
 
     Notes
     -----
-    Values do not depend on the order of requests, on the cache or on the number of processes.
+    Memory: the pool grows by doubling (old and new exist side by side for a moment) up to
+    `cache_size_bytes`, and beyond it only if a single :meth:`ensure` asks for more chunks than fit.
+    A further 64 MB at most hold packed tiles of the volume.
+
+    One field serves one thread; processes share the disk cache.
     """
 
     def __init__(
         self,
-        volume: PredictionVolume,
-        *,
-        threshold: int = DEFAULT_THRESHOLD,
-        cap: float = DEFAULT_CAP,
+        volume: Prediction,
+        threshold: int = 170,
+        cap: int = 8,
         cache_root: str | Path | None = None,
         cache_limit_gb: float | None = None,
         cache_size_bytes: float = 1e9,
     ) -> None:
         if not 1 <= threshold <= 255:
-            raise ParamsError(f"threshold is {threshold}; it must be between 1 and 255")
-        if not 1.0 <= cap <= _LARGEST_CAP:
-            raise ParamsError(f"cap is {cap}; it must be between 1 and {_LARGEST_CAP:g} voxels")
-        self.cap = round(cap * CODES_PER_VOXEL) / CODES_PER_VOXEL
-        self.stats = FieldStats()
-        self._volume = volume
-        self._threshold = threshold
-        self._window = min(distance_transform.LONGEST_WINDOW, math.ceil(self.cap + 0.5))
-        z, y, x = (max(1, math.ceil(n / CHUNK)) for n in volume.shape_zyx)
-        self._table = np.full((z, y, x), NOT_LOADED, np.int32)
-        self._most_slots = max(1, int(cache_size_bytes // _EDGE**3))
-        self._pool = np.empty((min(_FIRST_SLOTS, self._most_slots), _EDGE, _EDGE, _EDGE), np.uint8)
-        self._free = list(range(len(self._pool) - 1, -1, -1))
-        self._used: dict[Index3, None] = {}  # loaded chunks, least recently asked for first
-        self._cache = None
+            raise ParamsError(f"threshold = {threshold}: must lie between 1 and 255")
+        if not 1 <= cap <= LARGEST_CAP or cap != int(cap):
+            raise ParamsError(f"cap = {cap}: must be a whole number from 1 to {LARGEST_CAP}")
+        if cache_limit_gb is not None and not cache_limit_gb > 0:
+            raise ParamsError(f"cache_limit_gb = {cache_limit_gb}: must be positive, or not given")
+        if not cache_size_bytes > 0:
+            raise ParamsError(f"cache_size_bytes = {cache_size_bytes}: must be positive")
+        volume.require_prediction()
+        self.volume = volume
+        self.threshold = int(threshold)
+        self.cap = float(cap)
+        self.shape_zyx = volume.shape_zyx
+        self.grid_zyx = _grid(volume.shape_zyx)
+        self._shape = np.array(volume.shape_zyx, np.int64)
+        self._stats = FieldStats()
+        self._pool = ChunkPool(self.grid_zyx, cache_size_bytes)
+        self._foreground = Foreground(volume, self.threshold)
+        self._radius = int(cap)
+        self._border = -(-max(self._radius, _INSIDE_RADIUS) // BITS) * BITS
+        edge = CHUNK + 1 + 2 * self._border
+        self._codes = _code_tables(self._radius)
+        limit = self._codes[0].size - 1
+        self._work = np.empty((3, edge**3), window_dtype(limit, max(self._radius, _INSIDE_RADIUS)))
+        self._cache: FieldCache | None = None
         if cache_root is not None:
-            description = {
-                "volume": volume.identity,
-                "threshold": threshold,
-                "cap": self.cap,
-                "format": _FORMAT_VERSION,
-            }
-            key = hashlib.sha256(repr(sorted(description.items())).encode()).hexdigest()[:24]
-            self._cache = FieldCache(Path(cache_root), key, description, cache_limit_gb)
+            self._cache = FieldCache(
+                Path(cache_root),
+                {
+                    "volume_identity": volume.identity,
+                    "threshold": self.threshold,
+                    "chunk": CHUNK,
+                    "border": self._border,
+                },
+                (-(-edge // BITS), edge, edge),
+                limit_bytes=None if cache_limit_gb is None else cache_limit_gb * 1e9,
+                notes={"what": "masks of a distance field", "volume": str(volume.path)},
+            )
 
     @property
-    def shape_zyx(self) -> Index3:
-        """Return the shape of the volume.
+    def stats(self) -> FieldStats:
+        """Return what the field has done so far.
 
         Returns
         -------
-        tuple of int
-            Voxels along z, y, x.
+        FieldStats
+            Counts and times.
         """
-        return self._volume.shape_zyx
+        self._stats.chunks_evicted = self._pool.n_evicted
+        return self._stats
 
     def view(self) -> FieldView:
-        """Return the loaded part of the field for kernels.
+        """Return the loaded part for kernels.
 
         Returns
         -------
         FieldView
-            Valid until the next call of :meth:`ensure`.
+            Valid until the next :meth:`ensure`, which may evict what was not asked for.
         """
-        shape = np.array(self.shape_zyx, np.int64)
-        return FieldView(self._pool, self._table, shape, self.cap)
+        return FieldView(self._pool.pool, self._pool.table, self._shape, self.cap)
 
-    def ensure(self, chunks: ArrayLike) -> None:
-        """Load chunks; afterwards all of them are in memory.
+    def ensure(self, chunk_indices_zyx: ArrayLike | Iterable[Sequence[int]]) -> None:
+        """Load chunks; all of them are in the view afterwards.
 
         Parameters
         ----------
-        chunks : array_like of int, shape (n, 3)
+        chunk_indices_zyx : array_like of int, shape (n, 3)
             Chunk indices z, y, x; those outside the volume are ignored.
 
         Raises
         ------
         VolumeError
-            If the prediction cannot be read.
-        CacheError
-            If the disk cache cannot be written.
+            If the volume cannot be read.
         """
-        asked = np.asarray(chunks, np.int64).reshape(-1, 3)
-        inside = ((asked >= 0) & (asked < self._table.shape)).all(axis=1)
-        wanted = [(int(i), int(j), int(k)) for i, j, k in asked[inside]]
-        for index in wanted:
-            if index in self._used:  # move to the end: asked for last
-                del self._used[index]
-                self._used[index] = None
-        keep = set(wanted)
-        for index in wanted:
-            if self._table[index] == NOT_LOADED:
-                self._load(index, keep)
+        if not isinstance(chunk_indices_zyx, np.ndarray):
+            chunk_indices_zyx = np.array(list(chunk_indices_zyx), np.int64)  # type: ignore[arg-type]  # an iterable, or a sequence of sequences
+        wanted = chunk_indices_zyx.astype(np.int64).reshape(-1, 3)
+        within = ((wanted >= 0) & (wanted < self.grid_zyx)).all(axis=1)
+        self._ensure_flat(np.ravel_multi_index(tuple(wanted[within].T), self.grid_zyx))
 
-    def ensure_box(self, low_xyz: ArrayLike, high_xyz: ArrayLike) -> None:
-        """Load all chunks that a box overlaps.
+    def ensure_box(self, lower_xyz: ArrayLike, upper_xyz: ArrayLike) -> None:
+        """Load what sampling any point of a box needs.
 
         Parameters
         ----------
-        low_xyz, high_xyz : array_like of float, shape (3,)
-            Corners in voxels; may reach beyond the volume.
-        """
-        low = np.floor(np.asarray(low_xyz, np.float64)[::-1] / CHUNK).astype(np.int64)
-        high = np.floor(np.asarray(high_xyz, np.float64)[::-1] / CHUNK).astype(np.int64)
-        low = np.maximum(low, 0)
-        high = np.minimum(high, np.array(self._table.shape) - 1)
-        if (high < low).any():
-            return
-        self.ensure(low + np.indices(high - low + 1).reshape(3, -1).T)
+        lower_xyz, upper_xyz : array_like of float, shape (3,)
+            Closed box in voxels; may reach beyond the volume.
 
-    def sample(self, points_xyz: ArrayLike, *, gradient: bool = False) -> NDArray[np.float64]:
-        """Return the signed distance at points, loading what it needs.
+        Raises
+        ------
+        VolumeError
+            If the volume cannot be read.
+        """
+        lower = np.asarray(lower_xyz, np.float64)[::-1]
+        upper = np.asarray(upper_xyz, np.float64)[::-1]
+        first = np.floor(np.maximum(lower, 0) / CHUNK).astype(np.int64)
+        last = np.floor((np.minimum(upper, self._shape) + 0.5) / CHUNK).astype(np.int64)
+        last = np.minimum(last, np.array(self.grid_zyx) - 1)
+        sides = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
+        self.ensure(np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1))
+
+    @overload
+    def sample(
+        self, points_xyz: ArrayLike, *, gradient: Literal[False] = False
+    ) -> NDArray[np.float64]: ...
+
+    @overload
+    def sample(
+        self, points_xyz: ArrayLike, *, gradient: Literal[True]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+    def sample(
+        self, points_xyz: ArrayLike, *, gradient: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return signed distances at points, loading what they need in bounded memory.
 
         Parameters
         ----------
         points_xyz : array_like of float, shape (..., 3)
             Points in voxels.
         gradient : bool
-            Whether to return the derivatives too.
+            Whether to return derivatives as well.
 
         Returns
         -------
-        ndarray of float64, shape (...) or (..., 4)
-            Signed distance; with `gradient` followed by its derivatives by x, y, z.
+        ndarray of float64, shape (...), or tuple
+            Signed distances in voxels; the cap outside the volume and at points that are not
+            finite. With `gradient` a pair of them and of their derivatives by x, y, z, shape
+            (..., 3).
+
+        Raises
+        ------
+        ParamsError
+            If the points have no last axis of length 3.
+        VolumeError
+            If the volume cannot be read.
         """
-        points = np.asarray(points_xyz, np.float64)
-        flat = np.ascontiguousarray(points.reshape(-1, 3))
-        out = np.empty((len(flat), 4))
-        chunk = np.floor(flat[:, ::-1] / CHUNK).astype(np.int64)
-        groups, member = np.unique(chunk, axis=0, return_inverse=True)
-        order = np.argsort(member.reshape(-1), kind="stable")
-        edges = np.searchsorted(member.reshape(-1)[order], np.arange(len(groups) + 1))
-        for number, group in enumerate(groups):
-            rows = order[edges[number] : edges[number + 1]]
-            self.ensure(group[None])
+        points = np.ascontiguousarray(points_xyz, np.float64)
+        if points.ndim == 0 or points.shape[-1] != 3:
+            raise ParamsError(f"points_xyz has shape {points.shape}: its last axis must be x, y, z")
+        shape = points.shape[:-1]
+        points = points.reshape(-1, 3)
+        out = np.zeros((len(points), 4))
+        out[:, 0] = self.cap
+        with np.errstate(invalid="ignore"):
+            inside = ((points >= 0) & (points <= self._shape[::-1] - 1)).all(axis=1)
+        chunks = np.ravel_multi_index(
+            tuple(points[inside].astype(np.int64).T[::-1] // CHUNK), self.grid_zyx
+        )
+        unique = np.unique(chunks)
+        if len(unique) <= self._pool.bound and inside.all():
+            self._ensure_flat(unique)
+            sample_points(self.view(), points, out)
+        else:
+            self._sample_in_groups(points, np.flatnonzero(inside), chunks, unique, out)
+        distances = out[:, 0].reshape(shape)
+        return (distances, out[:, 1:].reshape(*shape, 3)) if gradient else distances
+
+    def _sample_in_groups(
+        self,
+        points: NDArray[np.float64],
+        selected: NDArray[np.int64],
+        chunks: NDArray[np.int64],
+        unique: NDArray[np.int64],
+        out: NDArray[np.float64],
+    ) -> None:
+        """Sample selected points, as many chunks at a time as the pool may hold."""
+        order = np.argsort(chunks, kind="stable")
+        selected, chunks = selected[order], chunks[order]
+        for start in range(0, len(unique), self._pool.bound):
+            group = unique[start : start + self._pool.bound]
+            self._ensure_flat(group)
+            first = np.searchsorted(chunks, group[0], side="left")
+            last = np.searchsorted(chunks, group[-1], side="right")
+            rows = selected[first:last]
             values = np.empty((len(rows), 4))
-            sample_points(self.view(), flat[rows], values)
+            sample_points(self.view(), points[rows], values)
             out[rows] = values
-        shaped = out.reshape(*points.shape[:-1], 4)
-        return shaped if gradient else shaped[..., 0]
 
-    def _load(self, index: Index3, keep: set[Index3]) -> None:
-        slot = self._take_slot(keep)
-        codes = self._pool[slot]
-        holds = self._cache.load(index, codes) if self._cache is not None else None
-        if holds is None:
-            holds = self._compute(index, codes)
-            self.stats.computed += 1
-            if self._cache is not None:
-                self._cache.store(index, codes if holds else None)
-        else:
-            self.stats.cached += 1
-        if holds:
-            self._table[index] = slot
-            self._used[index] = None
-        else:
-            self._table[index] = FAR
-            self._free.append(slot)
+    def _ensure_flat(self, chunks: NDArray[np.int64]) -> None:
+        missing = self._pool.require(chunks)
+        for i, chunk in enumerate(missing.tolist()):
+            self._load(chunk, len(missing) - i)
 
-    def _take_slot(self, keep: set[Index3]) -> int:
-        """Return a free slot, growing the pool or dropping the chunk used longest ago."""
-        if not self._free:
-            oldest = next((index for index in self._used if index not in keep), None)
-            if len(self._pool) >= self._most_slots and oldest is not None:
-                del self._used[oldest]
-                self._free.append(int(self._table[oldest]))
-                self._table[oldest] = NOT_LOADED
-                self.stats.evicted += 1
-            else:
-                self._grow_pool()
-        return self._free.pop()
+    def _load(self, chunk: int, n_wanted: int) -> None:
+        """Bring one chunk into the pool."""
+        z, y, x = (int(i) for i in np.unravel_index(chunk, self.grid_zyx))
+        index = (z, y, x)
+        packed = self._mask(index)
+        if packed is not None:
+            slot = self._pool.take(n_wanted)
+            started = time.perf_counter()
+            codes = self._pool.pool[slot]
+            self._transform(index, packed, codes)
+            is_far = bool(codes.min() == self._codes[0][-1])
+            self._stats.transform_s += time.perf_counter() - started
+            if not is_far:
+                self._pool.assign(chunk, slot)
+                return
+            self._pool.release(slot)
+        self._pool.assign_far(chunk)
+        self._stats.chunks_far += 1
 
-    def _grow_pool(self) -> None:
-        """Double the pool up to the limit; beyond it, add one slot that cannot be avoided."""
-        n = len(self._pool)
-        larger = max(n + 1, min(2 * n, self._most_slots))
-        pool = np.empty((larger, *self._pool.shape[1:]), np.uint8)
-        pool[:n] = self._pool
-        self._pool = pool
-        self._free.extend(range(larger - 1, n - 1, -1))
+    def _mask(self, index: Index3) -> NDArray[np.uint8] | None:
+        """Return the packed mask of a chunk and its border, from the cache or the volume."""
+        started = time.perf_counter()
+        found = False
+        if self._cache is not None:
+            found, packed = self._cache.load(index)
+            self._stats.cache_s += time.perf_counter() - started
+        if found:
+            self._stats.chunks_cached += 1
+            return packed
+        started = time.perf_counter()
+        packed = self._foreground.block(index, self._border)
+        self._stats.volume_s += time.perf_counter() - started
+        self._stats.chunks_computed += 1
+        if self._cache is not None:
+            started = time.perf_counter()
+            self._cache.store(index, packed)
+            self._stats.cache_s += time.perf_counter() - started
+        return packed
 
-    def _compute(self, index: Index3, out_codes: NDArray[np.uint8]) -> bool:
-        """Fill in the codes of a chunk and return whether any differs from the cap."""
-        border = self._window
-        start = [CHUNK * i - border for i in index]
-        stop = [a + _EDGE + 2 * border for a in start]
-        values = self._volume.read(0, tuple(start), tuple(stop))
-        kinds = (values >= self._threshold).view(np.uint8)
-        if not kinds.any():
-            out_codes[...] = np.uint8(ZERO_CODE + CODES_PER_VOXEL * self.cap)
-            return False
-        for axis, n in enumerate(self.shape_zyx):
-            beyond: list[slice] = [slice(None)] * 3
-            if start[axis] < 0:
-                beyond[axis] = slice(0, -start[axis])
-                kinds[tuple(beyond)] = distance_transform.OUTSIDE_VOLUME
-            if stop[axis] > n:
-                beyond[axis] = slice(max(0, n - start[axis]), None)
-                kinds[tuple(beyond)] = distance_transform.OUTSIDE_VOLUME
-        work = np.empty_like(kinds)
-        outside, inside = np.empty_like(kinds), np.empty_like(kinds)
-        sheet, background = distance_transform.SHEET, distance_transform.BACKGROUND
-        distance_transform.squared_distances(kinds, sheet, self._window, work, outside)
-        distance_transform.squared_distances(kinds, background, self._window, work, inside)
-        return distance_transform.encode_signed(kinds, outside, inside, border, self.cap, out_codes)
+    def _transform(
+        self, index: Index3, packed: NDArray[np.uint8], out_codes: NDArray[np.uint8]
+    ) -> None:
+        """Fill in the codes of a chunk; beyond the volume they repeat those of its last voxels."""
+        start = np.array(index) * CHUNK - self._border
+        low = np.maximum(-start, 0)
+        high = np.minimum(self._shape - start, packed.shape[1])
+        radii = (self._radius, _INSIDE_RADIUS)
+        signed_codes(packed, low, high, self._border, radii, *self._codes, self._work, out_codes)
+        # A cell at the upper face of the volume has no next voxel: its weight is 0, but a gradient
+        # would show it.
+        n_z, n_y, n_x = self._shape - np.array(index) * CHUNK
+        out_codes[:, :, n_x:] = out_codes[:, :, n_x - 1 : n_x]
+        out_codes[:, n_y:] = out_codes[:, n_y - 1 : n_y]
+        out_codes[n_z:] = out_codes[n_z - 1 : n_z]
+
+
+def _grid(shape_zyx: Index3) -> Index3:
+    z, y, x = (-(-n // CHUNK) for n in shape_zyx)
+    return z, y, x
+
+
+def _code_tables(cap: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the code of every squared distance outside and inside, up to where both stay."""
+    outside = np.sqrt(np.arange(cap * cap + cap + 2)) - 0.5  # the last one is beyond the cap
+    inside = np.sqrt(np.arange(int((DEEPEST + 0.5) ** 2) + 2)) - 0.5
+    codes_outside = np.round(CODES_PER_VOXEL * np.minimum(outside, cap))
+    codes_inside = np.round(-CODES_PER_VOXEL * np.minimum(inside, DEEPEST))
+    return (codes_outside + ZERO_CODE).astype(np.uint8), (codes_inside + ZERO_CODE).astype(np.uint8)

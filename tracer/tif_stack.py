@@ -1,5 +1,6 @@
 """Rows of tif pages, so that a stack of large slices is read band by band in bounded memory."""
 
+import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class TifPages:
     def __init__(self, path: Path) -> None:
         import tifffile
 
+        # It reports damage by logging as well; without a handler that goes to standard error.
+        logging.getLogger("tifffile").addHandler(logging.NullHandler())
         self.path = path
         try:
             self._tif = tifffile.TiffFile(path)
@@ -89,6 +92,11 @@ class TifPages:
         if self.n_pages == 1 and len(series.shape) == 3 and series.dataoffset is not None:
             self.n_pages = int(series.shape[0])
             self._stacked_at = int(series.dataoffset)
+        images = int((self._tif.imagej_metadata or {}).get("images", 1))
+        if images > self.n_pages:
+            raise FormatError(
+                f"{self.path}: truncated, {self.n_pages} of {images} images; restore the file"
+            )
         size = self.path.stat().st_size
         for number, page in enumerate(self._tif.pages):
             layout = (page.shape, np.dtype(page.dtype))

@@ -5,6 +5,7 @@ voxels gives the fraction to a percent. It is drawn once per run from (rng_seed,
 does not depend on anything else, and only its uncovered points are looked at again.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ class CoverageSample:
         """
         edges = np.linspace(0, self.shape_zyx[0], _REGIONS + 1).astype(int)
         shares = {}
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in itertools.pairwise(edges):
             inside = (self.points_xyz[:, 2] >= low) & (self.points_xyz[:, 2] < high)
             total = self.weights[inside].sum()
             if total > 0:

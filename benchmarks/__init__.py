@@ -1,0 +1,1 @@
+"""The demo, and every speed and quality figure that the README quotes."""

@@ -184,9 +184,9 @@ def list_quad_cells(
         for k in range(low[q, 2], high[q, 2] + 1):
             for j in range(low[q, 1], high[q, 1] + 1):
                 for i in range(low[q, 0], high[q, 0] + 1):
-                    out_keys[n] = (
-                        (k - origin[2]) * extent[1] + (j - origin[1])
-                    ) * extent[0] + (i - origin[0])
+                    out_keys[n] = ((k - origin[2]) * extent[1] + (j - origin[1])) * extent[0] + (
+                        i - origin[0]
+                    )
                     out_quads[n] = q
                     n += 1
 

@@ -169,14 +169,7 @@ def cast_rays(
             x = math.floor((origin[0] + at * direction[0]) / cell) - origin_cell[0]
             y = math.floor((origin[1] + at * direction[1]) / cell) - origin_cell[1]
             z = math.floor((origin[2] + at * direction[2]) / cell) - origin_cell[2]
-            if (
-                x < 0
-                or y < 0
-                or z < 0
-                or x >= extent[0]
-                or y >= extent[1]
-                or z >= extent[2]
-            ):
+            if x < 0 or y < 0 or z < 0 or x >= extent[0] or y >= extent[1] or z >= extent[2]:
                 continue
             key = np.int64((z * extent[1] + y) * extent[0] + x)
             if key == last_key:

@@ -174,12 +174,41 @@ def parse_axis(text: str) -> Axis:
     try:
         points = [[float(word) for word in part.split(",")] for part in text.split(";")]
     except ValueError as error:
-        raise ParamsError(f"axis: '{text}' is not numbers ({error}); give x,y or x,y,z;…") from error
+        raise ParamsError(
+            f"axis: '{text}' is not numbers ({error}); give x,y or x,y,z;…"
+        ) from error
     if len(points) == 1 and len(points[0]) == 2:
         points = [[*points[0], 0.0]]
     if any(len(point) != 3 for point in points):
         raise ParamsError(f"axis: '{text}' must be x,y or several x,y,z separated by semicolons")
     return Axis(points_xyz=np.array(points))
+
+
+def choose_axis(umbilicus: Path | None, text: str | None) -> Axis | None:
+    """Return the axis that was given, if any.
+
+    Parameters
+    ----------
+    umbilicus : Path or None
+        Umbilicus file.
+    text : str or None
+        Axis as text.
+
+    Returns
+    -------
+    Axis or None
+        None where it is to be estimated.
+
+    Raises
+    ------
+    ParamsError
+        If both are given.
+    """
+    if umbilicus is not None and text is not None:
+        raise ParamsError("axis: both an umbilicus file and an axis are given; give one of them")
+    if umbilicus is not None:
+        return read_axis(umbilicus)
+    return None if text is None else parse_axis(text)
 
 
 def estimate_axis(points_xyz: NDArray[np.float32], normals: NDArray[np.float32]) -> Axis:
@@ -234,7 +263,9 @@ def estimate_axis(points_xyz: NDArray[np.float32], normals: NDArray[np.float32])
 
 def _centre(points_xyz: NDArray[np.float32]) -> NDArray[np.float64]:
     if not len(points_xyz):
-        raise ParamsError("axis: there is no vertex to estimate it from; give --axis or --umbilicus")
+        raise ParamsError(
+            "axis: there is no vertex to estimate it from; give --axis or --umbilicus"
+        )
     return np.asarray(points_xyz.mean(axis=0, dtype=np.float64))
 
 

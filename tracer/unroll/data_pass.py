@@ -89,7 +89,7 @@ def pull_to_prediction(
     *,
     threshold: int,
     reach: float,
-    extrapolated: NDArray[np.bool_],
+    extrapolated: NDArray[np.bool_] | None = None,
     progress: Progress = silent,
 ) -> tuple[Sheet, NDArray[np.uint8]]:
     """Return the sheet moved to the middle of the predicted sheet.
@@ -106,8 +106,9 @@ def pull_to_prediction(
         Lowest value that counts as foreground.
     reach : float
         How far a node looks to either side, voxels; less than half the gap between wraps.
-    extrapolated : ndarray of bool, shape (rows, cols)
-        Nodes beyond the rim of the data: those that find no prediction are removed.
+    extrapolated : ndarray of bool, shape (rows, cols), optional
+        Nodes beyond the rim. If given, only they move (the others lie in the middle already), and
+        those that find no prediction are removed.
     progress : Progress
         Called after each round.
 
@@ -122,14 +123,22 @@ def pull_to_prediction(
     found = np.zeros(sheet.valid.shape, bool)
     for number in range(_ROUNDS):
         normals = sheet_normals(points)
-        middle, found = _middles(points, normals, volume, threshold, reach)
+        asked = sheet.valid if extrapolated is None else extrapolated
+        middle, found = _middles(points, normals, asked, volume, threshold, reach)
         found &= (state == FILLED) | (np.abs(middle) <= _REACH_OF_DATA * reach)
-        move = smooth_moves(middle, found, sheet.valid)
+        move = smooth_moves(middle, found | (sheet.valid & ~asked), sheet.valid)
+        move[~asked] = 0.0
         points += np.nan_to_num(normals) * np.clip(move, -reach, reach)[..., None]
         progress(number + 1, _ROUNDS, "pulling to the prediction")
-    lost = extrapolated & (state == FILLED) & (_share_around(found) < _SUPPORTED)
+    lost = np.zeros_like(found)
+    if extrapolated is not None:
+        half_way = _half_way_back(points, sheet.valid & ~extrapolated)
+        _, near = _middles(half_way, sheet_normals(points), extrapolated, volume, threshold, reach)
+        lost = extrapolated & (_share_around(found | near, extrapolated) < _SUPPORTED)
     points[lost] = np.nan
-    confidence = np.where((state == FILLED) & found, np.maximum(sheet.confidence, 0.5), sheet.confidence)
+    confidence = np.where(
+        (state == FILLED) & found, np.maximum(sheet.confidence, 0.5), sheet.confidence
+    )
     moved = dataclasses.replace(
         sheet,
         points_xyz=points,
@@ -137,6 +146,21 @@ def pull_to_prediction(
         confidence=np.where(lost, 0.0, confidence).astype(np.float32),
     )
     return moved, np.where(lost, 0, state).astype(np.uint8)
+
+
+def _half_way_back(points: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return points moved half-way to their known neighbours: the sheet may end between two."""
+    total, count = np.zeros(points.shape), np.zeros(known.shape)
+    safe = np.where(known[..., None], points, 0.0)
+    for axis in (0, 1):
+        for shift in (-1, 1):
+            beside = np.roll(known, shift, axis=axis)
+            edge = 0 if shift == 1 else -1
+            beside[(edge, slice(None)) if axis == 0 else (slice(None), edge)] = False
+            total += np.where(beside[..., None], np.roll(safe, shift, axis=axis), 0.0)
+            count += beside
+    mean = total / np.maximum(count, 1.0)[..., None]
+    return np.where(count[..., None] > 0, 0.5 * (points + mean), points)
 
 
 def sheet_normals(points_xyz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,6 +193,7 @@ def sheet_normals(points_xyz: NDArray[np.float64]) -> NDArray[np.float64]:
 def _middles(
     points: NDArray[np.float64],
     normals: NDArray[np.float64],
+    asked: NDArray[np.bool_],
     volume: PredictionVolume,
     threshold: int,
     reach: float,
@@ -176,7 +201,7 @@ def _middles(
     """Return where along its normal each node finds the middle of a believable run."""
     half = int(np.ceil(2 * reach / _SPACING))  # runs may end beyond the reach
     offsets = _SPACING * np.arange(-half, half + 1)
-    ready = np.isfinite(normals[..., 0])
+    ready = np.isfinite(normals[..., 0]) & asked
     middle, width = np.zeros(ready.shape), np.full(ready.shape, np.nan)
     for rows in _row_blocks(ready.shape):
         use = ready[rows]
@@ -212,8 +237,12 @@ def _nearest_run(
     seed = distance.argmin(axis=1)
     has = inside.any(axis=1)
     rows = np.arange(n)
-    blocked_left = np.where(~inside & (columns[None] < seed[:, None]), columns[None], -1).max(axis=1)
-    blocked_right = np.where(~inside & (columns[None] > seed[:, None]), columns[None], m).min(axis=1)
+    blocked_left = np.where(~inside & (columns[None] < seed[:, None]), columns[None], -1).max(
+        axis=1
+    )
+    blocked_right = np.where(~inside & (columns[None] > seed[:, None]), columns[None], m).min(
+        axis=1
+    )
     ends = has & (blocked_left >= 0) & (blocked_right < m)
     left, right = np.clip(blocked_left, 0, m - 2), np.clip(blocked_right, 1, m - 1)
 
@@ -288,7 +317,10 @@ def _blend_with_neighbours(
     return np.moveaxis(np.where(there > 0, total / np.maximum(weight, 1.0), 0.0), 0, axis)
 
 
-def _share_around(found: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _share_around(found: NDArray[np.bool_], asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the share of the nodes asked that found something, around each node."""
     from scipy import ndimage
 
-    return np.asarray(ndimage.uniform_filter(found.astype(np.float64), 3, mode="constant"))
+    hits = ndimage.uniform_filter((found & asked).astype(np.float64), 3, mode="constant")
+    tries = ndimage.uniform_filter(asked.astype(np.float64), 3, mode="constant")
+    return np.asarray(hits / np.maximum(tries, 1e-9))

@@ -87,7 +87,11 @@ def orientation_signs(
         1 or -1.
     """
     from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+    from scipy.sparse.csgraph import (
+        breadth_first_order,
+        connected_components,
+        minimum_spanning_tree,
+    )
 
     n_patches = len(patches.names)
     points = patches.points_xyz.astype(np.float64)

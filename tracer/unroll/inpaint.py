@@ -60,9 +60,7 @@ def fill_domain(valid: NDArray[np.bool_], widest: int, margin: int) -> NDArray[n
     return np.asarray(whole & ~valid)
 
 
-def inpaint(
-    sheet: Sheet, *, widest: int, margin: int
-) -> tuple[Sheet, NDArray[np.uint8]]:
+def inpaint(sheet: Sheet, *, widest: int, margin: int) -> tuple[Sheet, NDArray[np.uint8]]:
     """Return the sheet with its holes filled, and the state of every node.
 
     Parameters
@@ -107,9 +105,7 @@ def inpaint(
     return done, state
 
 
-def fill_winding(
-    winding: NDArray[np.float64], valid: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def fill_winding(winding: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the winding of every node: its mean course along the columns plus a smooth rest.
 
     Parameters
@@ -246,7 +242,9 @@ def _beside(
         share = np.nan_to_num(at) - low
         both = np.minimum(trust[row, low], trust[row, low + 1])
         known[row] = np.where(inside, both, 0.0)
-        mixed = (1 - share)[:, None] * points_xyz[row, low] + share[:, None] * points_xyz[row, low + 1]
+        mixed = (1 - share)[:, None] * points_xyz[row, low] + share[:, None] * points_xyz[
+            row, low + 1
+        ]
         out[row] = np.where(known[row, :, None] > 0, mixed, np.nan)
     return out, known
 
@@ -314,11 +312,15 @@ def _fill_one(
         rights.append(guides[axis].reshape(-1, 3)[use])
         scales.append(weight[use])
     for axis in (0, 1):
-        parts = [index[:-2], index[1:-1], index[2:]] if axis == 0 else [
-            index[:, :-2],
-            index[:, 1:-1],
-            index[:, 2:],
-        ]
+        parts = (
+            [index[:-2], index[1:-1], index[2:]]
+            if axis == 0
+            else [
+                index[:, :-2],
+                index[:, 1:-1],
+                index[:, 2:],
+            ]
+        )
         a, b, c = (part.ravel() for part in parts)
         use = known.ravel()[a] & known.ravel()[b] & known.ravel()[c]
         use &= inside.ravel()[a] | inside.ravel()[b] | inside.ravel()[c]

@@ -18,6 +18,7 @@ from tracer.errors import CollectionError, TracerError, TracerWarning
 if TYPE_CHECKING:
     from tracer.surface import Surface
 
+SOURCE = "tracer unroll"
 APPROVED_WEIGHT = 4.0  # a person looked at the patch: it outvotes a few that nobody looked at
 
 
@@ -156,8 +157,24 @@ def is_defective(surface: "Surface") -> bool:
     return isinstance(tags, dict) and "defective" in tags
 
 
+def is_unrolled(surface: "Surface") -> bool:
+    """Return whether a surface is itself the result of an unrolling.
+
+    Parameters
+    ----------
+    surface : Surface
+        A surface with its metadata.
+
+    Returns
+    -------
+    bool
+        True if it must not be counted as a further witness.
+    """
+    return surface.meta.get("source") == SOURCE
+
+
 def patch_directories(paths: Path) -> list[Path]:
-    """Return the finished surfaces in a folder of patches.
+    """Return the finished surfaces in a collection.
 
     Parameters
     ----------
@@ -174,13 +191,10 @@ def patch_directories(paths: Path) -> list[Path]:
     CollectionError
         If there is no such folder.
     """
-    if not paths.is_dir():
-        raise CollectionError(f"{paths}: no such folder; give the folder that holds the patches")
-    return sorted(
-        entry
-        for entry in paths.iterdir()
-        if not entry.name.startswith(".") and (entry / "meta.json").is_file()
-    )
+    from tracer.collection import PatchCollection
+
+    collection = PatchCollection.open(paths)
+    return [collection.patch_path(name) for name in sorted(collection.names())]
 
 
 def load_patches(directories: Iterable[Path]) -> Patches:
@@ -215,7 +229,7 @@ def load_patches(directories: Iterable[Path]) -> Patches:
         except TracerError as error:
             warnings.warn(f"left out: {error}", TracerWarning, stacklevel=2)
             continue
-        if surface.valid.any() and not is_defective(surface):
+        if surface.valid.any() and not is_defective(surface) and not is_unrolled(surface):
             surfaces.append(surface)
             names.append(directory.name)
     if not surfaces:

@@ -157,9 +157,7 @@ def _components(
     return np.stack(parts, axis=1)
 
 
-def _useful_touches(
-    patches: Patches, contacts: Contacts, layout: Layout
-) -> NDArray[np.bool_]:
+def _useful_touches(patches: Patches, contacts: Contacts, layout: Layout) -> NDArray[np.bool_]:
     """Return the touches between vertices of the same wrap, at most a few per vertex."""
     corners = contacts.corners(patches)
     component = layout.component[contacts.vertex]
@@ -197,9 +195,7 @@ def _guess(patches: Patches, axis: Axis, layout: Layout) -> NDArray[np.float64]:
     return np.stack([u, patches.points_xyz[:, 2].astype(np.float64)], axis=1)
 
 
-def _coarse_basis(
-    patches: Patches, layout: Layout, guess: NDArray[np.float64]
-) -> "csr_array":
+def _coarse_basis(patches: Patches, layout: Layout, guess: NDArray[np.float64]) -> "csr_array":
     """Return the affine functions of every connected piece of every patch, as columns."""
     from scipy.sparse import coo_array, csr_array
     from scipy.sparse.csgraph import connected_components
@@ -272,7 +268,7 @@ def _solve(
         residual -= ratio * applied
         step = precondition(residual)
         before, size = size, np.einsum("ij,ij->j", residual, step)
-        direction = step + np.where(before > 0, size / np.where(before > 0, before, 1.0), 0.0) * direction
+        direction = (
+            step + np.where(before > 0, size / np.where(before > 0, before, 1.0), 0.0) * direction
+        )
     return x, _MOST_STEPS
-
-

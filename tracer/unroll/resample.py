@@ -1,5 +1,6 @@
 """One surface from many: sample the patches at the nodes of the plane and combine them robustly."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,76 @@ class Sheet:
             True for nodes with a position.
         """
         return np.isfinite(self.points_xyz[..., 0])
+
+    def padded(self, margin: int) -> "Sheet":
+        """Return the sheet on a larger grid.
+
+        Parameters
+        ----------
+        margin : int
+            Empty nodes to add on every side.
+
+        Returns
+        -------
+        Sheet
+            The same surface.
+        """
+        around = ((margin, margin), (margin, margin))
+        return dataclasses.replace(
+            self,
+            points_xyz=np.pad(self.points_xyz, (*around, (0, 0)), constant_values=np.nan),
+            winding=np.pad(self.winding, around, constant_values=np.nan),
+            confidence=np.pad(self.confidence, around),
+            agreeing=np.pad(self.agreeing, around),
+            origin_uv=(
+                self.origin_uv[0] - margin * self.step,
+                self.origin_uv[1] - margin * self.step,
+            ),
+        )
+
+    def cropped(self, box: tuple[slice, slice]) -> "Sheet":
+        """Return a part of the sheet.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            Rows and columns to keep.
+
+        Returns
+        -------
+        Sheet
+            On a smaller grid.
+        """
+        return dataclasses.replace(
+            self,
+            points_xyz=self.points_xyz[box],
+            winding=self.winding[box],
+            confidence=self.confidence[box],
+            agreeing=self.agreeing[box],
+            origin_uv=(
+                self.origin_uv[0] + (box[1].start or 0) * self.step,
+                self.origin_uv[1] + (box[0].start or 0) * self.step,
+            ),
+        )
+
+
+def used_box(used: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns that hold anything.
+
+    Parameters
+    ----------
+    used : ndarray of bool, shape (rows, cols)
+        What counts.
+
+    Returns
+    -------
+    tuple of slice
+        Smallest box; everything where nothing is used.
+    """
+    if not used.any():
+        return slice(0, used.shape[0]), slice(0, used.shape[1])
+    rows, cols = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
 
 
 def rim_distance(patches: Patches, usable: NDArray[np.bool_], most: int) -> NDArray[np.int32]:
@@ -126,9 +197,7 @@ def usable_quads(patches: Patches, layout: Layout, plane: Plane) -> NDArray[np.i
     return quads[good]
 
 
-def resample(
-    patches: Patches, layout: Layout, plane: Plane, component: int, step: float
-) -> Sheet:
+def resample(patches: Patches, layout: Layout, plane: Plane, component: int, step: float) -> Sheet:
     """Return one component as a regular grid.
 
     Parameters
@@ -172,7 +241,9 @@ def resample(
         here = (right >= origin[0]) & (left <= low[0] + (last - 1) * step)
         if not here.any():
             continue
-        strip = _Strip.sample(patches, quads[here], plane.uv, values, origin, step, (rows, last - first))
+        strip = _Strip.sample(
+            patches, quads[here], plane.uv, values, origin, step, (rows, last - first)
+        )
         points[:, first:last] = strip.points_xyz
         winding[:, first:last] = strip.winding
         confidence[:, first:last] = strip.confidence
@@ -269,8 +340,6 @@ class _Strip:
 
 def _without_tears(sheet: Sheet) -> Sheet:
     """Return the sheet without the worse ends of edges that are far too long or too short."""
-    import dataclasses
-
     points = sheet.points_xyz.copy()
     bad = np.zeros(points.shape[:2], bool)
     for axis in (0, 1):

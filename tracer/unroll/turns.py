@@ -136,9 +136,7 @@ def tally(
     return Votes(a=a[first], b=b[first], shift=shift[first], weight=total)
 
 
-def merge_groups(
-    n_groups: int, votes: Votes
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def merge_groups(n_groups: int, votes: Votes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the component and the turn of every group that contradict few votes.
 
     Parameters
@@ -217,9 +215,7 @@ def _margin(table: dict[int, float]) -> tuple[float, int]:
     return 2.0 * table[best] - sum(table.values()), best
 
 
-def _resolve(
-    parent: list[int], rise: list[int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _resolve(parent: list[int], rise: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the root of every group and the turn relative to it."""
     root = np.array(parent, dtype=np.int64)
     turn = np.array(rise, dtype=np.int64)

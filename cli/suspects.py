@@ -1,0 +1,81 @@
+"""`tracer suspects`: the sheet jumps in a collection."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tracer.cli.console import progress_bar, summary
+from tracer.cli.options import given, params_options
+from tracer.unroll.params import UnrollParams
+
+_ONLY_UNROLL = frozenset(UnrollParams.model_fields) - {"same_surface_th", "threshold"}
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  tracer suspects scroll/paths --out suspects --prediction scroll/prediction.zarr\n"
+    "  tracer suspects scroll/paths --auto-mask"
+)
+@click.argument("paths", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for suspects.json and a picture per suspect.",
+)
+@click.option("--prediction", help="Surface prediction to draw under the pictures.")
+@click.option(
+    "--umbilicus",
+    type=click.Path(path_type=Path),
+    help="The scroll's axis: VC3D's JSON, or lines of z, y, x. Estimated where omitted.",
+)
+@click.option("--axis", "axis_text", help="The axis as x,y or x,y,z;x,y,z;…")
+@click.option(
+    "--auto-mask", is_flag=True, help="Mask the offending cells; the masks before are kept."
+)
+@click.option("--pictures/--no-pictures", default=True, help="Draw a picture per suspect.")
+@params_options(UnrollParams, skip=_ONLY_UNROLL)
+def suspects(
+    paths: Path,
+    out: Path | None,
+    prediction: str | None,
+    umbilicus: Path | None,
+    axis_text: str | None,
+    auto_mask: bool,
+    pictures: bool,
+    **options: Any,
+) -> None:
+    """List the patches in PATHS that jump between wraps or hang between sheets."""
+    params = UnrollParams.load(None, given(UnrollParams, options))
+    from tracer.unroll.axis import choose_axis
+    from tracer.unroll.output import write_suspects
+    from tracer.unroll.patches import load_patches, patch_directories
+    from tracer.unroll.stage import solve
+    from tracer.unroll.suspects import find_suspects, mask_offending
+    from tracer.volume import Volume
+
+    axis = choose_axis(umbilicus, axis_text)
+    volume = Volume.open(prediction) if prediction is not None else None
+    directories = patch_directories(paths)
+    patches = load_patches(directories)
+    with progress_bar("suspects") as progress:
+        solved = solve(patches, params, axis=axis, progress=progress)
+    found = find_suspects(solved)
+    for suspect in found:
+        x, y, z = suspect.xyz
+        turns = f", {suspect.turns} turns" if suspect.turns else ""
+        summary(
+            f"{suspect.kind:9} {suspect.patch} at {x:.0f} {y:.0f} {z:.0f}: "
+            f"{suspect.vertices} vertices{turns}"
+        )
+    kinds = sorted({suspect.kind for suspect in found})
+    counted = ", ".join(f"{sum(s.kind == kind for s in found)} {kind}" for kind in kinds)
+    summary(f"{len(patches.names)} patches: {counted or 'nothing suspicious'}")
+    if out is not None:
+        summary(
+            f"wrote {write_suspects(out, found, solved, volume, params.threshold, pictures=pictures)}"
+        )
+    if auto_mask:
+        changed = mask_offending(solved, paths)
+        summary(f"masked {sum(changed.values())} vertices of {len(changed)} patches")

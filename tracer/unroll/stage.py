@@ -1,0 +1,291 @@
+"""The stage: patches in, one flat surface per component out, with all that was found on the way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.errors import CollectionError
+from tracer.progress import Progress, silent
+from tracer.unroll.axis import Axis, estimate_axis
+from tracer.unroll.data_pass import PredictionVolume, pull_to_prediction
+from tracer.unroll.frames import Frames, build_frames, orientation_signs, patch_normals
+from tracer.unroll.inpaint import DATA, FILLED, inpaint
+from tracer.unroll.layout import Layout, lay_out
+from tracer.unroll.overlaps import Contacts, QuadCells, overlap_pairs
+from tracer.unroll.params import UnrollParams
+from tracer.unroll.patches import Patches
+from tracer.unroll.plane import Plane, flatten
+from tracer.unroll.resample import Sheet, resample, used_box
+
+_MOST_EXTENSIONS = 25  # rounds beyond the rim; each adds `extend` voxels where the sheet is found
+_WORTH_EXTENDING = 0.001  # share of the nodes that a round must add
+_STEPS = ("overlaps", "turns", "plane", "surface", "holes", "prediction")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unrolled:
+    """One component of the collection, laid out flat.
+
+    Attributes
+    ----------
+    number : int
+        0 for the largest.
+    sheet : Sheet
+        The surface, holes filled.
+    state : ndarray of uint8, shape (rows, cols)
+        100 on data, 80 filled, 0 none.
+    n_vertices : int
+        Vertices of patches that it is made of.
+    """
+
+    number: int
+    sheet: Sheet
+    state: NDArray[np.uint8]
+    n_vertices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solved:
+    """All patches laid out, before anything is resampled.
+
+    Attributes
+    ----------
+    patches : Patches
+        The patches.
+    contacts : Contacts
+        Their overlaps.
+    axis : Axis
+        Given or estimated.
+    frames : Frames
+        Frames of the vertices.
+    layout : Layout
+        Windings, components, cuts.
+    plane : Plane
+        Unrolled coordinates.
+    """
+
+    patches: Patches
+    contacts: Contacts
+    axis: Axis
+    frames: Frames
+    layout: Layout
+    plane: Plane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnrollResult:
+    """What the unrolling found.
+
+    Attributes
+    ----------
+    solved : Solved
+        Patches and their layout.
+    components : tuple of Unrolled
+        Flat surfaces, largest first.
+    left_out : int
+        Components too small to be worth a surface.
+    """
+
+    solved: Solved
+    components: tuple[Unrolled, ...]
+    left_out: int
+
+    def counts(self) -> dict[str, int | float | None]:
+        """Return the figures of the run.
+
+        Returns
+        -------
+        dict
+            JSON-serialisable.
+        """
+        patches, layout, plane = self.solved.patches, self.solved.layout, self.solved.plane
+        cut = np.unique(patches.grid[patches.edges[layout.cut, 0], 0])
+        taken_out = layout.component < 0
+        states = [unrolled.state for unrolled in self.components]
+        return {
+            "patches": len(patches.names),
+            "vertices": patches.n_vertices,
+            "touches": len(self.solved.contacts),
+            "components": layout.n_components,
+            "components_left_out": self.left_out,
+            "patches_cut": len(cut),
+            "edges_cut": int(layout.cut.sum()),
+            "vertices_taken_out": int(taken_out.sum()),
+            "touches_contradicting": int(layout.disagreeing.sum()),
+            "wrap_gap": None if np.isnan(layout.gap) else round(layout.gap, 3),
+            "residual_median": round(plane.residual_median, 4),
+            "residual_p99": round(plane.residual_p99, 4),
+            "nodes_data": sum(int((state == DATA).sum()) for state in states),
+            "nodes_filled": sum(int((state == FILLED).sum()) for state in states),
+        }
+
+    def summary(self) -> str:
+        """Return the main figures in a few lines.
+
+        Returns
+        -------
+        str
+            Text for a person.
+        """
+        count = self.counts()
+        turns = [float(np.ptp(c.sheet.winding[c.state > 0])) for c in self.components]
+        text = (
+            f"{count['patches']} patches, {count['vertices']} vertices, {count['touches']} touches: "
+            f"{count['components']} components, {max(turns, default=0.0):.1f} turns in the largest\n"
+            f"{count['patches_cut']} patches cut at jumps, {count['vertices_taken_out']} vertices "
+            f"taken out, {count['touches_contradicting']} touches still contradict\n"
+            f"{count['nodes_data']} nodes on patches, {count['nodes_filled']} filled in; "
+            f"misfit in the plane {count['residual_median']} voxels (median)"
+        )
+        if len(self.components) > 1 or self.left_out:
+            text += (
+                f"\n{len(self.components)} separate surfaces; {self.left_out} groups too small "
+                "for one (they touch no others: see suspects.json)"
+            )
+        return text
+
+
+def solve(
+    patches: Patches, params: UnrollParams, *, axis: Axis | None = None, progress: Progress = silent
+) -> Solved:
+    """Return all patches laid out in one plane.
+
+    Parameters
+    ----------
+    patches : Patches
+        The patches.
+    params : UnrollParams
+        Parameters.
+    axis : Axis, optional
+        The scroll's axis; estimated from the patches where omitted.
+    progress : Progress
+        Called after each step.
+
+    Returns
+    -------
+    Solved
+        Windings, cuts and unrolled coordinates.
+
+    Raises
+    ------
+    CollectionError
+        If no patch has a single quad.
+    """
+    if not len(patches.quads):
+        raise CollectionError(
+            "no patch has four neighbouring valid vertices; there is no surface to unroll"
+        )
+    cells = QuadCells.build(patches, params.same_surface_th)
+    contacts = overlap_pairs(patches, cells, params.same_surface_th)
+    progress(1, len(_STEPS), _STEPS[0])
+    normals = patch_normals(patches)
+    if axis is None:
+        axis = estimate_axis(patches.points_xyz, normals)
+    signs = orientation_signs(patches, contacts, normals, axis)
+    frames = build_frames(normals, signs[patches.grid[:, 0]])
+    layout = lay_out(patches, contacts, frames, axis, cells)
+    progress(2, len(_STEPS), _STEPS[1])
+    plane = flatten(patches, contacts, frames, axis, layout)
+    progress(3, len(_STEPS), _STEPS[2])
+    return Solved(
+        patches=patches, contacts=contacts, axis=axis, frames=frames, layout=layout, plane=plane
+    )
+
+
+def unroll(
+    patches: Patches,
+    params: UnrollParams,
+    *,
+    axis: Axis | None = None,
+    prediction: PredictionVolume | None = None,
+    progress: Progress | None = None,
+) -> UnrollResult:
+    """Return every patch of a collection fused into flat surfaces.
+
+    Parameters
+    ----------
+    patches : Patches
+        The patches.
+    params : UnrollParams
+        Parameters.
+    axis : Axis, optional
+        The scroll's axis; estimated from the patches where omitted.
+    prediction : PredictionVolume, optional
+        Surface prediction that the result is pulled to.
+    progress : Progress, optional
+        Called after each step.
+
+    Returns
+    -------
+    UnrollResult
+        Surfaces and findings.
+
+    Raises
+    ------
+    CollectionError
+        If there is nothing to unroll.
+    """
+    report = progress or silent
+    solved = solve(patches, params, axis=axis, progress=report)
+    layout = solved.layout
+    sizes = np.bincount(layout.component[layout.component >= 0], minlength=1)
+    smallest = max(params.min_component * sizes.sum(), 4)
+    components, left_out = [], 0
+    for number, size in enumerate(sizes.tolist()):
+        sheet = (
+            resample(patches, layout, solved.plane, number, params.step)
+            if (size >= smallest)
+            else None
+        )
+        if sheet is None or not sheet.valid.any():
+            left_out += size > 0
+            continue
+        report(4, len(_STEPS), _STEPS[3])
+        sheet, state = _complete(sheet, params, prediction, report)
+        components.append(Unrolled(number=number, sheet=sheet, state=state, n_vertices=size))
+    if not components:
+        raise CollectionError(
+            "the patches have no area once jumps are cut out; grow larger ones with `tracer expand`"
+        )
+    report(len(_STEPS), len(_STEPS), "done")
+    return UnrollResult(solved=solved, components=tuple(components), left_out=left_out)
+
+
+def _complete(
+    sheet: Sheet,
+    params: UnrollParams,
+    prediction: PredictionVolume | None,
+    report: Progress,
+) -> tuple[Sheet, NDArray[np.uint8]]:
+    """Return the sheet with holes filled, pulled to the prediction and extended along it."""
+    widest = int(params.max_hole / params.step)
+    margin = int(np.ceil(params.extend / params.step))
+    if prediction is None:
+        sheet, state = inpaint(sheet, widest=widest, margin=margin)
+        report(5, len(_STEPS), _STEPS[4])
+        return sheet, state
+    sheet, state = inpaint(sheet, widest=widest, margin=0)
+    report(5, len(_STEPS), _STEPS[4])
+    sheet, state = pull_to_prediction(
+        sheet, state, prediction, threshold=params.threshold, reach=params.reach
+    )
+    for _ in range(_MOST_EXTENSIONS if margin > 0 else 0):
+        sheet, state = sheet.padded(margin), np.pad(state, margin)
+        known = sheet.valid
+        sheet, _ = inpaint(sheet, widest=0, margin=margin)
+        fresh = sheet.valid & ~known
+        state = np.where(fresh, FILLED, state).astype(np.uint8)
+        sheet, state = pull_to_prediction(
+            sheet,
+            state,
+            prediction,
+            threshold=params.threshold,
+            reach=params.reach,
+            extrapolated=fresh,
+        )
+        box = used_box(sheet.valid)
+        sheet, state = sheet.cropped(box), state[box]
+        if (fresh[box] & sheet.valid).sum() < _WORTH_EXTENDING * known.sum():
+            break
+    return sheet, state

@@ -17,6 +17,7 @@ from tracer.kernels.phantom import TWO_PI
 from tracer.kernels.phantom_noise import find_event, noise_2d, noise_3d, smooth_step, uniform
 
 _TIGHT = 15.0  # voxels between wraps above which they cannot be merged
+_PRESSED = 12.5  # voxels between wraps below which they merge here and there without an event
 _TIGHT_RANGE = 3.0  # voxels over which merging sets in below that
 _SEAM = 40.0  # voxels from the half plane of angle zero within which merging fades out
 _FULLEST = 0.88  # share of a gap that papyrus can fill where wraps do not touch
@@ -83,7 +84,8 @@ class Recipe(NamedTuple):
     blobs : float
         Share of 40 voxel cells of space with a false blob.
     merges : float
-        Share of 420 x 360 voxel cells in which neighbouring wraps are merged.
+        Share of 420 x 360 voxel cells in which neighbouring wraps are merged; where they are
+        pressed together they also merge without. 0 for no merging at all.
     tears : float
         Share of 380 x 300 voxel cells in which the sheet is torn out.
     layers : float
@@ -202,7 +204,7 @@ def _merge_weight(recipe: Recipe, arc: float, z: float, choice: int) -> float:
 
 @inline_kernel
 def _merging(
-    recipe: Recipe, pitch: float, wrap: int, angle: float, z: float, allowed: float
+    recipe: Recipe, pitch: float, wrap: int, angle: float, z: float, allowed: float, pressed: float
 ) -> tuple[float, float, float]:
     """Return how far a gap is filled, and the shifts of its two bands in windings.
 
@@ -218,7 +220,9 @@ def _merging(
         arc = pitch * turn * turn / (2.0 * TWO_PI)
         both = uniform(recipe.seed + _MERGES, group, 0, 7) < 0.5
         if wrap == group or both:
-            fill = allowed * _merge_weight(recipe, arc, z, 0)
+            crowd = noise_2d(recipe.seed + _MERGES + 1, arc / 150.0, z / 120.0)
+            crowded = smooth_step(6.0 * (crowd - 0.42)) * pressed
+            fill = max(allowed * _merge_weight(recipe, arc, z, 0), crowded)
     first = wrap if wrap % 2 == 0 else wrap - 1
     turn = angle + TWO_PI * first
     shift = _merge_weight(recipe, pitch * turn * turn / (2.0 * TWO_PI), z, 1)
@@ -384,8 +388,10 @@ def scroll_voxel(
     fill = shift_in = shift_out = 0.0
     if has_in or has_out:
         seam = min(angle, TWO_PI - angle) * turn_in * pitch / (TWO_PI * _SEAM)
-        allowed = smooth_step((_TIGHT - spacing) / _TIGHT_RANGE) * smooth_step(seam)
-        fill, shift_in, shift_out = _merging(recipe, pitch, wrap, angle, z, allowed)
+        open_seam = smooth_step(seam)
+        allowed = smooth_step((_TIGHT - spacing) / _TIGHT_RANGE) * open_seam
+        pressed = smooth_step((_PRESSED - spacing) / _TIGHT_RANGE) * open_seam
+        fill, shift_in, shift_out = _merging(recipe, pitch, wrap, angle, z, allowed, pressed)
     touching = max(fill, abs(shift_in) * 2.0 if wrap % 2 == 0 else 0.0)
     if not (has_in and has_out):
         fill = 0.0

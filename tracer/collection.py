@@ -137,6 +137,33 @@ class PatchCollection:
             raise CollectionError(f"{self.path}: no finished patch '{name}'; see its names")
         return self.path / name
 
+    def name_of(self, segment: str | Path) -> str:
+        """Return the name of a patch that is given by name or path.
+
+        Parameters
+        ----------
+        segment : str or Path
+            Name of a finished patch, or its directory.
+
+        Returns
+        -------
+        str
+            Its name.
+
+        Raises
+        ------
+        CollectionError
+            If it does not exist, is unfinished, or lies in another directory.
+        """
+        if str(segment) in self:
+            return str(segment)
+        directory = Path(segment).resolve()
+        if directory.parent != self.path.resolve():
+            raise CollectionError(
+                f"{segment}: no finished patch of {self.path}; give a name, or move it there"
+            )
+        return self.patch_path(directory.name).name
+
     def load(
         self, name: str, *, apply_mask: bool = True, channels: Iterable[str] | None = None
     ) -> Surface:
@@ -244,6 +271,24 @@ class PatchCollection:
                 _merge_overlaps(self.path / other, [name])
             _merge_overlaps(directory, known)
         return known
+
+    def record_overlaps(self, name: str, *, tolerance: float = 2.0) -> list[str]:
+        """Find all overlaps of a patch exactly and record them in both directions.
+
+        Parameters
+        ----------
+        name : str
+            Name of a finished patch.
+        tolerance : float
+            Largest distance in voxels, inclusive.
+
+        Returns
+        -------
+        list of str
+            Its neighbours, sorted.
+        """
+        found = self.index().overlapping(self.load(name, channels=()), tolerance, exclude=[name])
+        return self.add_overlaps(name, found)
 
     # -- tags -------------------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ atomic replacement under a lock. Updating appends a segment with the new patches
 of similar size (a log-structured merge tree), so that n patches cost n log n whatever the order in
 which they appear. A patch whose fingerprint has changed is dead in its old segment.
 
-The first store is ``<paths>/.tracer-index``. Where it cannot be written there is one per collection
-in the user's cache folder, and where that fails too the index stays in memory.
+The first store is ``<paths>/.tracer-index``. Where it cannot be written, or nobody has write
+permission for the collection (which would not stop root), there is one per collection in the
+user's cache folder, and where that fails too the index stays in memory.
 
 Laws: a stale, truncated or foreign file is never used (size, version and fingerprints are compared,
 and the checksum where the file is not the one that was written); deleting a store costs time only.
@@ -76,7 +77,7 @@ def open_index(
     parts, missing = _living(stored, fingerprints)
     in_memory = sum(int(alive.sum()) for segment, alive in parts if not segment.file)
     if len(missing) + in_memory >= FLUSH_FROM_PATCHES:
-        for store in stores:
+        for store in stores if _may_write(paths) else stores[1:]:
             try:
                 stored = _update(store, paths, fingerprints, parts)
             except (OSError, OutputError):
@@ -93,6 +94,11 @@ def _stores(paths: Path) -> list[Path]:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     digest = hashlib.blake2b(str(paths.resolve()).encode(), digest_size=12).hexdigest()
     return [paths / DIRECTORY, base / "scroll-tracer" / "index" / digest]
+
+
+def _may_write(paths: Path) -> bool:
+    """Return whether the collection is meant to be written; a query must not leave files if not."""
+    return bool(paths.stat().st_mode & 0o222)
 
 
 def _living(

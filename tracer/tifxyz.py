@@ -214,10 +214,23 @@ def fit_mask(
             f"{where}: mask size {plane.shape} does not fit the grid {shape}; "
             "it must be the grid's size or an integer multiple of it"
         )
-    sampled = plane[:: factors[0], :: factors[1]]
-    # A mask stored as 0 and 1 means the same as 0 and 255.
-    threshold = _MASK_KEEPS_FROM if plane.max(initial=0) > 1 else 1
-    return np.asarray(sampled >= threshold)
+    return np.asarray(plane[:: factors[0], :: factors[1]] >= mask_threshold(plane))
+
+
+def mask_threshold(plane: NDArray[Any]) -> int:
+    """Return from which value on a mask keeps.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (rows, cols)
+        Pixels of a mask.
+
+    Returns
+    -------
+    int
+        128, or 1 for a mask that is stored as 0 and 1.
+    """
+    return _MASK_KEEPS_FROM if plane.max(initial=0) > 1 else 1
 
 
 def reserve_name(folder: Path, prefix: str) -> Path:

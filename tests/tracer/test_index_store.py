@@ -203,6 +203,18 @@ def test_open_index__goes_to_the_user_cache_and_then_to_memory(paths, tmp_path, 
     assert len(reads) == 2 * N
 
 
+def test_open_index__writes_nothing_into_a_collection_without_write_permission(paths, tmp_path):
+    """Root may write anywhere; a query must not."""
+    before = sorted(p.name for p in paths.iterdir())
+    paths.chmod(0o555)
+    try:
+        assert_right(PatchCollection.open(paths).index(), paths)
+        assert sorted(p.name for p in paths.iterdir()) == before
+    finally:
+        paths.chmod(0o755)
+    assert len(list((tmp_path / "cache").rglob("*.segment"))) == 1
+
+
 def test_open_index__remembers_unreadable_patches_and_warns_each_time(paths, monkeypatch):
     for k in range(3):
         (paths / f"p00{k}" / "x.tif").write_bytes(b"")

@@ -199,6 +199,10 @@ class BlockFolderSource:
         """
         return {"input": files_digest(self._paths)}
 
+    def close(self) -> None:
+        """Let go of decoded blocks."""
+        self._loaded.clear()
+
 
 def _inspect(path: Path, nrrd_axes: str) -> _Block:
     """Return what a block is without decoding it."""

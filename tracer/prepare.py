@@ -8,6 +8,7 @@ How grey values are mapped is said in :mod:`tracer.grey_values`, what is read in
 :mod:`tracer.scan_source` and :mod:`tracer.block_folder`.
 """
 
+import contextlib
 import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -153,7 +154,19 @@ def prepare(
         If the output exists, cannot be written, or was begun with other input or parameters.
     """
     params = params or PrepareParams()
-    opened = open_source(source, params)
+    with contextlib.closing(open_source(source, params)) as opened:
+        return _prepare(opened, Path(out), params, workers, restart, overwrite, progress)
+
+
+def _prepare(
+    opened: Source,
+    out: Path,
+    params: PrepareParams,
+    workers: int,
+    restart: bool,
+    overwrite: bool,
+    progress: Progress,
+) -> PrepareResult:
     voxel_size_um = params.voxel_size_um or opened.voxel_size_um
     if voxel_size_um is None or not voxel_size_um > 0:
         raise ParamsError(

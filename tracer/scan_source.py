@@ -62,6 +62,9 @@ class Source(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """Return what identifies the source, in order to notice that it has changed."""
 
+    def close(self) -> None:
+        """Close the files."""
+
 
 class TifStackSource:
     """A folder of 2-D tifs, one per slice, or one tif with a page per slice.
@@ -87,18 +90,24 @@ class TifStackSource:
         self._paths = list(paths)
         self._is_single = len(self._paths) == 1 and Path(where).is_file()
         self.kind = "3-D tif" if self._is_single else f"stack of {len(self._paths)} tifs"
-        first = TifPages(self._paths[0])
+        self._open_pages = TifPages(self._paths[0])
+        try:
+            self._inspect()
+        except FormatError:
+            self.close()
+            raise
+
+    def _inspect(self) -> None:
+        """Check every file without decoding it."""
+        first = self._open_pages
         rows, cols = first.layout.shape
         self.dtype = first.layout.dtype
-        self._open_pages = first
-        if self._is_single:
-            if first.n_pages == 1:
-                raise FormatError(
-                    f"{where}: holds a single slice; for a stack of 2-D tifs give their folder"
-                )
-            self.shape_zyx = (first.n_pages, rows, cols)
-            return
-        for path in self._paths:
+        self.shape_zyx = (first.n_pages if self._is_single else len(self._paths), rows, cols)
+        if self._is_single and first.n_pages == 1:
+            raise FormatError(
+                f"{self.where}: holds a single slice; for a stack of 2-D tifs give their folder"
+            )
+        for path in () if self._is_single else self._paths:
             with contextlib.closing(TifPages(path)) as pages:
                 if pages.n_pages != 1:
                     raise FormatError(
@@ -110,7 +119,6 @@ class TifStackSource:
                         f"{path}: is {pages.layout}, but {self._paths[0].name} is {first.layout}; "
                         "remove or re-export the odd one, slices of a stack have to agree"
                     )
-        self.shape_zyx = (len(self._paths), rows, cols)
 
     def read(self, start_zyx: Sequence[int], stop_zyx: Sequence[int]) -> NDArray[Any]:
         """Return a box.
@@ -162,6 +170,10 @@ class TifStackSource:
             Digest of names, sizes and times of the files.
         """
         return {"input": files_digest(self._paths)}
+
+    def close(self) -> None:
+        """Close the file that was read last."""
+        self._open_pages.close()
 
 
 class ArraySource:
@@ -238,6 +250,10 @@ class ArraySource:
         """
         return {"input": files_digest([self._path])}
 
+    def close(self) -> None:
+        """Let go of the array, and of the file that it may be mapped from."""
+        self._array = np.zeros((0, 0, 0), self.dtype)
+
 
 class ZarrSource:
     """A 3-D Zarr array of any type, or level 0 of a volume.
@@ -312,6 +328,9 @@ class ZarrSource:
         storage, metadata = self._array.storage, self._array.metadata
         sizes = storage.sizes(spread_keys(metadata, 256))
         return {"input": hashlib.sha256(metadata.raw + json.dumps(sizes).encode()).hexdigest()}
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
 
 
 def _voxel_size_of_volume(location: str) -> float | None:

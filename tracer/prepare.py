@@ -95,7 +95,8 @@ class PrepareResult:
         z, y, x = self.shape_zyx
         text = (
             f"{self.path}: {z} x {y} x {x} voxels (z, y, x), {self.dtype}, "
-            f"{self.voxel_size_um:g} µm, {self.n_levels} levels, from a {self.kind}"
+            f"{self.voxel_size_um:g} µm, {self.n_levels} level{'s' * (self.n_levels > 1)}, "
+            f"from a {self.kind}"
         )
         if any(self.origin_zyx):
             text += f", starting at {self.origin_zyx} (z, y, x)"

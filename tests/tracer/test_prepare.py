@@ -56,7 +56,7 @@ def test_prepare__reads_a_tif_stack_in_natural_order(tmp_path):
     volume = assert_volume(tmp_path / "v.zarr", VOXELS)
     assert (volume.voxel_size_um, volume.uuid) == (7.91, "Scan")
     assert result.summary() == (
-        f"{tmp_path / 'v.zarr'}: 37 x 41 x 50 voxels (z, y, x), uint8, 7.91 µm, 1 levels, "
+        f"{tmp_path / 'v.zarr'}: 37 x 41 x 50 voxels (z, y, x), uint8, 7.91 µm, 1 level, "
         "from a stack of 37 tifs"
     )
 

@@ -74,7 +74,7 @@ def pack_mask(values: NDArray[np.uint8], threshold: int, out_packed: NDArray[np.
                     target[k] |= bit if source[k] >= smallest else np.uint8(0)
             for k in range(cols):
                 seen |= target[k]
-    return seen != 0
+    return bool(seen != 0)
 
 
 @kernel

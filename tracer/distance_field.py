@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from tracer.errors import ParamsError
 from tracer.field_cache import FieldCache
 from tracer.field_pool import ChunkPool
-from tracer.foreground import BITS, Foreground, Prediction
+from tracer.foreground import BITS, Foreground
 from tracer.kernels.distance_transform import signed_codes, window_dtype
 from tracer.kernels.field_sampling import (
     CHUNK,
@@ -33,6 +33,7 @@ from tracer.kernels.field_sampling import (
     FieldView,
     sample_points,
 )
+from tracer.volume import Volume
 
 DEEPEST = 7.9  # voxels inside a sheet that are told apart
 LARGEST_CAP = 23  # 64 + 8 * 23 is the last whole voxel below 256
@@ -129,7 +130,7 @@ class DistanceField:
 
     def __init__(
         self,
-        volume: Prediction,
+        volume: Volume,
         threshold: int = 170,
         cap: int = 8,
         cache_root: str | Path | None = None,

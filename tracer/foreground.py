@@ -8,13 +8,13 @@ needed by several chunks. The volume is decoded once per tile; tiles are kept pa
 
 import itertools
 from collections import OrderedDict
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.kernels.distance_transform import pack_mask
 from tracer.kernels.field_sampling import CHUNK
+from tracer.volume import Volume
 
 BITS = 8
 _TILE_BYTES = CHUNK**3 // BITS
@@ -23,95 +23,12 @@ _LARGEST_READ = 2 * CHUNK  # edge; 256³ stored objects are decoded whole, large
 Index3 = tuple[int, int, int]
 
 
-class Prediction(Protocol):
-    """What the field needs of a volume; see :class:`tracer.volume.Volume`."""
-
-    @property
-    def path(self) -> str:
-        """Return where the volume is.
-
-        Returns
-        -------
-        str
-            Folder or URL.
-        """
-
-    @property
-    def shape_zyx(self) -> Index3:
-        """Return the shape of level 0.
-
-        Returns
-        -------
-        tuple of int
-            Voxels along z, y, x.
-        """
-
-    @property
-    def identity(self) -> str:
-        """Return a digest of what the data is.
-
-        Returns
-        -------
-        str
-            The same for the same data.
-        """
-
-    def require_prediction(self) -> None:
-        """Check that the volume is uint8."""
-
-    def chunk_shape_zyx(self, number: int, /) -> Index3:
-        """Return the shape of a stored object.
-
-        Parameters
-        ----------
-        number : int
-            Level.
-
-        Returns
-        -------
-        tuple of int
-            Voxels along z, y, x.
-        """
-
-    def chunk_exists(self, number: int, index_zyx: Index3, /) -> bool:
-        """Return whether an object is stored.
-
-        Parameters
-        ----------
-        number : int
-            Level.
-        index_zyx : tuple of int
-            Index of the object.
-
-        Returns
-        -------
-        bool
-            False where all voxels are 0.
-        """
-
-    def read(self, number: int, start_zyx: Index3, stop_zyx: Index3, /) -> NDArray[np.uint8]:
-        """Return the voxels of a box.
-
-        Parameters
-        ----------
-        number : int
-            Level.
-        start_zyx, stop_zyx : tuple of int
-            Half-open box; may reach beyond the volume.
-
-        Returns
-        -------
-        ndarray of uint8
-            0 outside the volume.
-        """
-
-
 class Foreground:
     """The voxels of a prediction from a threshold on, packed.
 
     Parameters
     ----------
-    volume : Prediction
+    volume : Volume
         The prediction.
     threshold : int
         Smallest foreground value, 1 to 255.
@@ -119,7 +36,7 @@ class Foreground:
         Memory for tiles that may be needed again.
     """
 
-    def __init__(self, volume: Prediction, threshold: int, cache_bytes: float = 64e6) -> None:
+    def __init__(self, volume: Volume, threshold: int, cache_bytes: float = 64e6) -> None:
         self._volume = volume
         self._threshold = threshold
         self._tiles: OrderedDict[Index3, NDArray[np.uint8]] = OrderedDict()
@@ -186,7 +103,8 @@ class Foreground:
         last = [min(i + n, g) for i, n, g in zip(first, self._read_tiles, self._grid, strict=True)]
         start = (first[0] * CHUNK, first[1] * CHUNK, first[2] * CHUNK)
         stop = (last[0] * CHUNK, last[1] * CHUNK, last[2] * CHUNK)
-        tiles = list(itertools.product(*(range(a, b) for a, b in zip(first, last, strict=True))))
+        sides = [range(a, b) for a, b in zip(first, last, strict=True)]
+        tiles = list(itertools.product(sides[0], sides[1], sides[2]))
         if not self._is_stored(start, stop):
             for tile in tiles:
                 self._is_empty[tile] = True
@@ -208,8 +126,8 @@ class Foreground:
         """Return whether any stored object of the volume overlaps a box."""
         stored = self._volume.chunk_shape_zyx(0)
         bounds = zip(start, stop, stored, self._volume.shape_zyx, strict=True)
-        ranges = [range(a // n, -(-min(b, size) // n)) for a, b, n, size in bounds]
-        return any(self._volume.chunk_exists(0, index) for index in itertools.product(*ranges))
+        sides = [range(a // n, -(-min(b, size) // n)) for a, b, n, size in bounds]
+        return any(self._volume.chunk_exists(0, index) for index in itertools.product(*sides))
 
 
 def _parts(start: int, count: int, tile: int) -> list[tuple[int, slice, slice]]:

@@ -31,6 +31,8 @@ from tracer.surface import Surface
 META_NAME = "render.json"
 _IN_WORK_NAME = ".render.json"
 _JOURNAL_NAME = ".journal"
+_MASK_NAME = "mask.png"
+_PREVIEW_NAMES = ("preview.jpg", "preview.png")
 _PATTERN = re.compile(r"%0?\d*d")
 _UM_PER_CM = 1e4
 
@@ -193,7 +195,7 @@ class Outputs:
                 f"{directory}: holds an unfinished render {_difference(in_work, self._meta)}"
             )
         elif found is None and in_work is None:
-            for path in (*self._tifs, *([self._where.zarr] if self._where.zarr else [])):
+            for path in self._targets():
                 if path.exists() and not _is_empty_directory(path):
                     raise OutputError(
                         f"{path}: exists already; choose another directory or overwrite it"
@@ -206,6 +208,18 @@ class Outputs:
         self._open()
         return False
 
+    def _targets(self) -> list[Path]:
+        """Return everything that will be written and has a name of its own."""
+        directory, params = self._where.directory, self._params
+        targets = [*self._tifs]
+        if self._where.zarr is not None:
+            targets.append(self._where.zarr)
+        if params.mask:
+            targets.append(directory / _MASK_NAME)
+        if params.preview != "none":
+            targets.append(self._preview_path())
+        return targets
+
     def _remove_old(self, *old: Mapping[str, Any] | None) -> None:
         """Remove the files that an earlier render lists, and those that this one will write."""
         directory = self._where.directory
@@ -216,7 +230,7 @@ class Outputs:
             if Path(name).name == name:
                 (directory / name).unlink(missing_ok=True)
                 (directory / f".{name}.part").unlink(missing_ok=True)
-        for name in (META_NAME, _IN_WORK_NAME, _JOURNAL_NAME):
+        for name in (META_NAME, _IN_WORK_NAME, _JOURNAL_NAME, _MASK_NAME, *_PREVIEW_NAMES):
             (directory / name).unlink(missing_ok=True)
         root = self._where.zarr
         if root is not None and (root / ".zgroup").exists():
@@ -322,19 +336,19 @@ class Outputs:
             self._stack.finish()
         if preview is not None:
             preview.save(self._preview_path())
-        self._write_mask()
+        if self._params.mask:
+            self._write_mask()
         directory = self._where.directory
         write_json(directory / META_NAME, {**self._meta, **counts})
         (directory / _IN_WORK_NAME).unlink(missing_ok=True)
 
     def add_pictures(self) -> None:
         """Write the mask of a complete render where it is wanted and missing."""
-        self._write_mask()
+        if self._params.mask and not (self._where.directory / _MASK_NAME).exists():
+            self._write_mask()
 
     def _write_mask(self) -> None:
-        path = self._where.directory / "mask.png"
-        if self._params.mask and not path.exists():
-            write_mask(path, self._job.geometry, self._job.canvas)
+        write_mask(self._where.directory / _MASK_NAME, self._job.geometry, self._job.canvas)
 
     def _preview_path(self) -> Path:
         return self._where.directory / f"preview.{self._params.preview}"

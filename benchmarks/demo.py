@@ -127,7 +127,8 @@ def overview(out: Path) -> Path:
     legibility = measure_legibility(layer, unrolled, Truth.load(scroll))
     print(
         f"\ntext: correlation {legibility.correlation:.3f} with the true ink where covered, "
-        f"{legibility.whole_correlation:.3f} over the whole sheet ({legibility.coverage:.3f} covered)"
+        f"{legibility.whole_correlation:.3f} over the whole sheet, of which "
+        f"{legibility.coverage:.3f} is covered"
     )
     return path
 

@@ -14,7 +14,7 @@ from tracer.seed_params import SeedParams
 
 @click.command(
     epilog="\b\nExamples:\n"
-    "  tracer seeds-from-points clicks.txt scroll/prediction.zarr scroll/paths seed.json --offset 30\n"
+    "  tracer seeds-from-points clicks.txt scroll/prediction.zarr scroll/paths --offset 30\n"
     "  tracer seeds-from-points - scroll/prediction.zarr scroll/paths   # paste, then Ctrl-D"
 )
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))

@@ -78,6 +78,7 @@ COMPACT_LIMIT = 6.0  # support a candidate needs; lowered to the other two when 
 _COMPACT_NOW_AND_THEN = 5.0
 _COMPACT_LAST = 2.0
 _MEAN_OVER = 200  # vertices that the running mean of the thickness remembers
+_SLIP_FLOOR = 1.5  # voxels: what the noise of positions and scans amounts to at short steps
 _PLACED = 0.05  # voxels: placement stops at shorter steps; relaxation follows
 _RELAXED = 0.01
 _ROWS4 = (0, 0, 1, -1)
@@ -135,7 +136,7 @@ class GrowthLimits(NamedTuple):
         Largest sine of the angle between the sheet normals of neighbours.
     max_slip : float
         Largest offset of neighbours along their mean normal, as a share of their distance. It is
-        zero on any circle, whatever its radius, so it can be far smaller than a jump to another wrap.
+        zero on any circle, whatever its radius, so it can be far smaller than a jump.
     probe_radius : float
         Radius of the ring of scans, voxels.
     probe_reach : float
@@ -434,7 +435,8 @@ def judge_neighbours(
             mean2 += mean * mean
         if cos < 0.0 or (k % 2 == 1 and 1.0 - cos * cos > limits.max_turn * limits.max_turn):
             return TILT
-        if along * along > limits.max_slip * limits.max_slip * edge2 * mean2:
+        offset = abs(along) / math.sqrt(max(mean2, 1e-12))
+        if offset > max(_SLIP_FLOOR, limits.max_slip * math.sqrt(edge2)):
             return SLIP
     return ACCEPT
 
@@ -447,9 +449,25 @@ def _chunk_range(centre: float, reach: float, n_chunks: int) -> tuple[int, int]:
     return first, last + 1
 
 
+@inline_kernel
+def _lacks_chunk_near(view: FieldView, x: float, y: float, z: float, reach: float) -> bool:
+    """Return whether a chunk within reach of a point is not loaded."""
+    shape = view.table.shape
+    i0, i1 = _chunk_range(z, reach, shape[0])
+    j0, j1 = _chunk_range(y, reach, shape[1])
+    k0, k1 = _chunk_range(x, reach, shape[2])
+    for i in range(i0, i1):
+        for j in range(j0, j1):
+            for k in range(k0, k1):
+                if view.table[i, j, k] == NOT_LOADED:
+                    return True
+    return False
+
+
 @kernel
 def lacks_chunks(
     grid: PatchGrid,
+    fringe: NDArray[np.int64],
     counters: NDArray[np.int64],
     view: FieldView,
     oldest: int,
@@ -461,12 +479,14 @@ def lacks_chunks(
     ----------
     grid : PatchGrid
         The patch.
+    fringe : ndarray of int64, shape (n, 2)
+        Vertices that are active whatever their generation.
     counters : ndarray of int64, shape (N_COUNTERS,)
-        Its counters (the range of rows and columns in use).
+        The patch's counters (length of the fringe, rows and columns in use).
     view : FieldView
         Signed distance field.
     oldest : int
-        Vertices of this generation or later are active.
+        Vertices of this generation or later are active too.
     reach : float
         Distance from an active vertex that will be sampled, voxels.
 
@@ -475,20 +495,17 @@ def lacks_chunks(
     bool
         True where growth has to wait for chunks.
     """
-    shape = view.table.shape
+    points = grid.points
+    for i in range(counters[FRINGE]):
+        r, c = fringe[i, 0], fringe[i, 1]
+        if _lacks_chunk_near(view, points[r, c, 0], points[r, c, 1], points[r, c, 2], reach):
+            return True
     for r in range(counters[ROW_MIN], counters[ROW_MAX] + 1):
         for c in range(counters[COL_MIN], counters[COL_MAX] + 1):
             if grid.state[r, c] != ON_SHEET or grid.generation[r, c] < oldest:
                 continue
-            x, y, z = grid.points[r, c, 0], grid.points[r, c, 1], grid.points[r, c, 2]
-            i0, i1 = _chunk_range(z, reach, shape[0])
-            j0, j1 = _chunk_range(y, reach, shape[1])
-            k0, k1 = _chunk_range(x, reach, shape[2])
-            for i in range(i0, i1):
-                for j in range(j0, j1):
-                    for k in range(k0, k1):
-                        if view.table[i, j, k] == NOT_LOADED:
-                            return True
+            if _lacks_chunk_near(view, points[r, c, 0], points[r, c, 1], points[r, c, 2], reach):
+                return True
     return False
 
 
@@ -518,8 +535,8 @@ def relax(
         Weights and constants.
     sweeps : int
         Number of sweeps over the box.
-    work : ndarray of float64, shape (4, 9)
-        Scratch.
+    work : ndarray of float64, shape (n, 9)
+        Scratch, at least four rows.
     """
     position = work[3][:3]
     for _ in range(sweeps):
@@ -624,6 +641,134 @@ def close_holes(
     return n
 
 
+@inline_kernel
+def _collect_candidates(
+    grid: PatchGrid,
+    fringe: NDArray[np.int64],
+    n_fringe: int,
+    round_number: int,
+    tried: NDArray[np.int32],
+    out_candidates: NDArray[np.int64],
+) -> int:
+    """Fill in the free 4-neighbours of the fringe, each once, and return their number."""
+    rows, cols = grid.state.shape
+    n = 0
+    for i in range(n_fringe):
+        for k in range(4):
+            r, c = fringe[i, 0] + _ROWS4[k], fringe[i, 1] + _COLS4[k]
+            if (
+                grid.state[r, c] != ON_SHEET
+                and tried[r, c] != round_number
+                and MARGIN <= r < rows - MARGIN
+                and MARGIN <= c < cols - MARGIN
+            ):
+                tried[r, c] = round_number
+                out_candidates[n, 0] = r
+                out_candidates[n, 1] = c
+                n += 1
+    return n
+
+
+@kernel
+def try_candidate(
+    grid: PatchGrid,
+    row: int,
+    col: int,
+    generation: int,
+    compactness: float,
+    thickness: float,
+    view: FieldView,
+    weights: PlacementWeights,
+    limits: GrowthLimits,
+    work: NDArray[np.float64],
+    probe_work: NDArray[np.float64],
+) -> int:
+    """Place and judge one candidate; return why it was refused, or ACCEPT.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        The patch; the candidate's entries change.
+    row, col : int
+        The candidate.
+    generation : int
+        Current generation.
+    compactness : float
+        Support that it needs.
+    thickness : float
+        Mean thickness of the patch's sheet so far, voxels.
+    view : FieldView
+        Signed distance field.
+    weights : PlacementWeights
+        Weights and constants of the placement.
+    limits : GrowthLimits
+        Limits of acceptance.
+    work : ndarray of float64, shape (5, 9)
+        Scratch; afterwards ``work[4, :3]`` holds confidence, tilt and thickness.
+    probe_work : ndarray of float64, shape (9, 3)
+        Scratch.
+
+    Returns
+    -------
+    int
+        ACCEPT or the reason.
+    """
+    position, structural, normal = work[3][:3], work[3][3:6], work[3][6:9]
+    quality = work[4][:3]
+    if not _is_compact(grid, row, col, compactness):
+        return NOT_COMPACT
+    if not _extrapolate(grid, row, col, position):
+        return NOT_COMPACT
+    points, state = grid.points, grid.state
+    place_vertex(points, state, row, col, position, view, weights, False, 12, 6, _PLACED, work)
+    structural[:] = position
+    cost = place_vertex(
+        points, state, row, col, position, view, weights, True, 12, 6, _PLACED, work
+    )
+    reason = COST
+    if cost <= limits.max_cost:
+        reason = judge_vertex(
+            grid,
+            row,
+            col,
+            view,
+            position,
+            thickness,
+            weights.edge_samples,
+            limits,
+            probe_work,
+            normal,
+            quality,
+        )
+    if reason != ACCEPT:
+        state[row, col] = COORDINATE
+        points[row, col] = structural
+        return reason
+    state[row, col] = ON_SHEET
+    points[row, col] = position
+    grid.normals[row, col] = normal
+    grid.generation[row, col] = generation
+    grid.cost[row, col] = cost
+    grid.confidence[row, col] = quality[0]
+    grid.tilt[row, col] = quality[1]
+    return ACCEPT
+
+
+@inline_kernel
+def _refill_fringe(
+    grid: PatchGrid, counters: NDArray[np.int64], out_fringe: NDArray[np.int64]
+) -> int:
+    """Fill in all accepted vertices and return their number."""
+    n = 0
+    for r in range(counters[ROW_MIN], counters[ROW_MAX] + 1):
+        for c in range(counters[COL_MIN], counters[COL_MAX] + 1):
+            if grid.state[r, c] == ON_SHEET:
+                out_fringe[n, 0] = r
+                out_fringe[n, 1] = c
+                n += 1
+    return n
+
+
 @kernel
 def grow_generations(
     grid: PatchGrid,
@@ -643,7 +788,7 @@ def grow_generations(
     grid : PatchGrid
         The patch; changes.
     fringe : ndarray of int64, shape (n, 2)
-        Vertices accepted last; changes.
+        Vertices whose neighbours are the next candidates; changes.
     counters : ndarray of int64, shape (N_COUNTERS,)
         See the constants of this module; changes.
     levels : ndarray of float64, shape (2,)
@@ -663,117 +808,82 @@ def grow_generations(
     -------
     int
         FINISHED, NEEDS_CHUNKS or ALL_GENERATIONS.
+
+    Notes
+    -----
+    The neighbour of a candidate that is not compact yet stays on the fringe: the candidate is asked
+    again when more has grown around it, so that a patch grows round instead of into a strip.
     """
-    work = np.zeros((4, 9))
+    work = np.zeros((5, 9))
     probe_work = np.zeros((9, 3))
-    position = np.zeros(3)
-    structural = np.zeros(3)
-    normal = np.zeros(3)
-    quality = np.zeros(3)
     candidates = np.zeros((4 * fringe.shape[0], 2), np.int64)
     tried = np.full(grid.state.shape, -1, np.int32)
-    rows, cols = grid.state.shape
-    samples = weights.edge_samples
+    kept = np.full(grid.state.shape, -1, np.int32)
     round_number = 0
     while True:
         generation = counters[GENERATION] + 1
         if generation > limits.generations:
             return ALL_GENERATIONS
         oldest = generation - limits.relax_rings
-        if levels[0] < COMPACT_LIMIT:
-            oldest = 0
-        if lacks_chunks(grid, counters, view, oldest, reach):
+        if lacks_chunks(grid, fringe, counters, view, oldest, reach):
             return NEEDS_CHUNKS
         counters[GENERATION] = generation
-        n_candidates = 0
         round_number += 1
-        for i in range(counters[FRINGE]):
-            for k in range(4):
-                r, c = fringe[i, 0] + _ROWS4[k], fringe[i, 1] + _COLS4[k]
-                if (
-                    grid.state[r, c] != ON_SHEET
-                    and tried[r, c] != round_number
-                    and MARGIN <= r < rows - MARGIN
-                    and MARGIN <= c < cols - MARGIN
-                ):
-                    tried[r, c] = round_number
-                    candidates[n_candidates, 0] = r
-                    candidates[n_candidates, 1] = c
-                    n_candidates += 1
+        n_candidates = _collect_candidates(
+            grid, fringe, counters[FRINGE], round_number, tried, candidates
+        )
         if generation % 10 == 0:
             levels[0] = min(levels[0], _COMPACT_NOW_AND_THEN)
-        n_new = 0
+        n_fringe = 0
+        n_accepted = 0
         for i in range(n_candidates):
             r, c = candidates[i, 0], candidates[i, 1]
-            if not _is_compact(grid, r, c, levels[0]):
-                rejections[NOT_COMPACT] += 1
-                continue
-            if not _extrapolate(grid, r, c, position):
-                rejections[NOT_COMPACT] += 1
-                continue
-            place_vertex(
-                grid.points, grid.state, r, c, position, view, weights, False, 12, 6, _PLACED, work
+            reason = try_candidate(
+                grid,
+                r,
+                c,
+                generation,
+                levels[0],
+                levels[1],
+                view,
+                weights,
+                limits,
+                work,
+                probe_work,
             )
-            structural[:] = position
-            cost = place_vertex(
-                grid.points, grid.state, r, c, position, view, weights, True, 12, 6, _PLACED, work
-            )
-            reason = ACCEPT
-            if cost > limits.max_cost:
-                reason = COST
-            else:
-                reason = judge_vertex(
-                    grid,
-                    r,
-                    c,
-                    view,
-                    position,
-                    levels[1],
-                    samples,
-                    limits,
-                    probe_work,
-                    normal,
-                    quality,
-                )
             rejections[reason] += 1
+            if reason == NOT_COMPACT:
+                for k in range(4):
+                    nr, nc = r + _ROWS4[k], c + _COLS4[k]
+                    if grid.state[nr, nc] == ON_SHEET and kept[nr, nc] != round_number:
+                        kept[nr, nc] = round_number
+                        fringe[n_fringe, 0] = nr
+                        fringe[n_fringe, 1] = nc
+                        n_fringe += 1
+                        break
             if reason != ACCEPT:
-                grid.state[r, c] = COORDINATE
-                grid.points[r, c] = structural
                 continue
-            grid.state[r, c] = ON_SHEET
-            grid.points[r, c] = position
-            grid.normals[r, c] = normal
-            grid.generation[r, c] = generation
-            grid.cost[r, c] = cost
-            grid.confidence[r, c] = quality[0]
-            grid.tilt[r, c] = quality[1]
-            counters[THICKNESS_COUNT] += 1
-            levels[1] += (quality[2] - levels[1]) / min(counters[THICKNESS_COUNT], _MEAN_OVER)
-            fringe[n_new, 0] = r
-            fringe[n_new, 1] = c
-            n_new += 1
+            n_accepted += 1
             counters[ACCEPTED] += 1
+            counters[THICKNESS_COUNT] += 1
+            levels[1] += (work[4, 2] - levels[1]) / min(counters[THICKNESS_COUNT], _MEAN_OVER)
             counters[ROW_MIN] = min(counters[ROW_MIN], r)
             counters[ROW_MAX] = max(counters[ROW_MAX], r)
             counters[COL_MIN] = min(counters[COL_MIN], c)
             counters[COL_MAX] = max(counters[COL_MAX], c)
-        counters[FRINGE] = n_new
-        if n_new > 0:
+            if kept[r, c] != round_number:
+                kept[r, c] = round_number
+                fringe[n_fringe, 0] = r
+                fringe[n_fringe, 1] = c
+                n_fringe += 1
+        counters[FRINGE] = n_fringe
+        if n_accepted > 0:
             levels[0] = COMPACT_LIMIT
             box = (counters[ROW_MIN], counters[ROW_MAX], counters[COL_MIN], counters[COL_MAX])
-            relax(
-                grid, box, generation - limits.relax_rings, view, weights, limits.relax_sweeps, work
-            )
+            relax(grid, box, oldest, view, weights, limits.relax_sweeps, work)
         elif levels[0] > _COMPACT_LAST:
             levels[0] -= 1.0
             counters[GENERATION] -= 1  # a dry round is no generation
-            n = 0
-            for r in range(counters[ROW_MIN], counters[ROW_MAX] + 1):
-                for c in range(counters[COL_MIN], counters[COL_MAX] + 1):
-                    if grid.state[r, c] == ON_SHEET:
-                        fringe[n, 0] = r
-                        fringe[n, 1] = c
-                        n += 1
-            counters[FRINGE] = n
+            counters[FRINGE] = _refill_fringe(grid, counters, fringe)
         else:
             return FINISHED

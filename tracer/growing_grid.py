@@ -123,7 +123,7 @@ class GrowingGrid:
         reach : float
             Distance from an active vertex that will be sampled, voxels.
         rings : int
-            Generations before the next one that are active; all are when the fringe ran dry.
+            Generations before the next one that are active, besides the fringe.
 
         Returns
         -------
@@ -131,9 +131,9 @@ class GrowingGrid:
             Chunk indices z, y, x; those outside the volume are left to the field.
         """
         oldest = int(self.counters[growth.GENERATION]) + 1 - rings
-        if self.levels[0] < growth.COMPACT_LIMIT:
-            oldest = 0
         active = (self.patch.state == ON_SHEET) & (self.patch.generation >= oldest)
+        on_fringe = self.fringe[: self.counters[growth.FRINGE]]
+        active[on_fringe[:, 0], on_fringe[:, 1]] = True
         return _chunks_around(self.patch.points[active], reach)
 
     def chunks_of(self, box: Box, reach: float) -> NDArray[np.int64]:

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from field_views import sheet_codes, sheet_height, view_of_codes
+
+from tracer.growing_grid import GrowingGrid
+from tracer.kernels import growth
+from tracer.kernels.field_sampling import NOT_LOADED
+from tracer.kernels.placement import BRIDGED, EMPTY, ON_SHEET
+from tracer.seed_params import SeedParams
+
+PARAMS = SeedParams(step_size=8.0, generations=12)
+THICKNESS = 4.0
+MIDDLE = np.array([70.0, 50.0])
+
+
+def wavy_view(hole=None):
+    codes = sheet_codes((80, 128, 128), cap=8.0)
+    if hole is not None:
+        low, high = hole
+        codes[:, low[1] : high[1], low[0] : high[0]] = 128
+    return view_of_codes(codes, 8.0)
+
+
+def started(params=PARAMS):
+    grid = GrowingGrid(params.generations)
+    origin = np.array([*MIDDLE, sheet_height(*MIDDLE)])
+    u, v = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
+    grid.put_quad(origin, u, v, params.step_size, THICKNESS)
+    return grid
+
+
+def grow(view, params=PARAMS):
+    grid = started(params)
+    weights, limits = params.weights(THICKNESS), params.limits()
+    growth.relax(grid.patch, grid.box, 0, view, weights, 10, np.zeros((4, 9)))
+    status = growth.grow_generations(
+        grid.patch,
+        grid.fringe,
+        grid.counters,
+        grid.levels,
+        grid.rejections,
+        view,
+        weights,
+        limits,
+        50.0,
+    )
+    return grid, status
+
+
+@pytest.mark.jit_only
+def test_grow_generations__covers_the_sheet_and_stays_on_it():
+    grid, status = grow(wavy_view())
+    points = grid.patch.points[grid.patch.state == ON_SHEET]
+    assert status in (growth.FINISHED, growth.ALL_GENERATIONS)
+    assert len(points) > 100
+    assert np.median(np.abs(points[:, 2] - sheet_height(points[:, 0], points[:, 1]))) < 0.3
+    assert (points >= 0.0).all()
+    assert (points[:, :2] <= 127.0).all()
+
+
+@pytest.mark.jit_only
+def test_grow_generations__counts_what_it_accepts():
+    grid, _ = grow(wavy_view())
+    accepted = int((grid.patch.state == ON_SHEET).sum())
+    assert grid.counters[growth.ACCEPTED] == accepted
+    assert grid.rejections[growth.ACCEPT] == accepted - 4
+    assert set(growth.REASON_NAMES) == set(range(1, growth.N_REASONS))
+
+
+@pytest.mark.jit_only
+def test_grow_generations__leaves_out_a_hole():
+    grid, _ = grow(wavy_view(hole=((84, 40), (110, 66))))
+    points = grid.patch.points[grid.patch.state == ON_SHEET]
+    inside = (points[:, 0] > 87) & (points[:, 0] < 107) & (points[:, 1] > 43) & (points[:, 1] < 63)
+    assert len(points) > 80
+    assert not inside.any()
+
+
+@pytest.mark.jit_only
+def test_grow_generations__is_repeatable_bit_for_bit():
+    first, second = grow(wavy_view())[0], grow(wavy_view())[0]
+    assert first.patch.points.tobytes() == second.patch.points.tobytes()
+    assert first.patch.state.tobytes() == second.patch.state.tobytes()
+
+
+def test_grow_generations__asks_for_chunks_before_it_samples_them():
+    view = wavy_view()
+    view.table[:] = NOT_LOADED
+    grid = started()
+    before = grid.patch.points.copy()
+    status = growth.grow_generations(
+        grid.patch,
+        grid.fringe,
+        grid.counters,
+        grid.levels,
+        grid.rejections,
+        view,
+        PARAMS.weights(THICKNESS),
+        PARAMS.limits(),
+        50.0,
+    )
+    assert status == growth.NEEDS_CHUNKS
+    assert grid.counters[growth.GENERATION] == 1
+    np.testing.assert_array_equal(grid.patch.points, before)
+    assert (grid.active_chunks(50.0, 3) == 0).all(axis=1).any()
+
+
+@pytest.mark.jit_only
+def test_close_holes__fills_a_single_missing_vertex_on_the_sheet():
+    view = wavy_view()
+    grid, _ = grow(view)
+    row, col = grid.border, grid.border
+    true = grid.patch.points[row, col].copy()
+    grid.patch.state[row, col] = EMPTY
+    grid.patch.points[row, col] = -1.0
+    filled = growth.close_holes(
+        grid.patch, grid.box, view, PARAMS.weights(THICKNESS), PARAMS.limits(), np.zeros((4, 9))
+    )
+    assert filled >= 1
+    assert grid.patch.state[row, col] == BRIDGED
+    np.testing.assert_allclose(grid.patch.points[row, col], true, atol=1.5)
+
+
+def neighbours(offset):
+    """Return a grid whose middle vertex has one neighbour, shifted along the normal."""
+    grid = GrowingGrid(4)
+    row, col = grid.border, grid.border
+    grid.patch.state[row, col + 1] = ON_SHEET
+    grid.patch.points[row, col + 1] = 20.0, 0.0, offset
+    grid.patch.normals[row, col + 1] = 0.0, 0.0, 1.0
+    return grid, row, col
+
+
+@pytest.mark.parametrize(
+    ("offset", "reason"), [(0.0, growth.ACCEPT), (2.0, growth.ACCEPT), (8.0, growth.SLIP)]
+)
+def test_judge_neighbours__refuses_another_sheet(offset, reason):
+    grid, row, col = neighbours(offset)
+    normal = np.array([0.0, 0.0, 1.0])
+    found = growth.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
+    assert found == reason
+
+
+@pytest.mark.parametrize("radius", [30.0, 60.0, 500.0])
+def test_judge_neighbours__accepts_every_circle_that_does_not_turn_too_much(radius):
+    angle = 20.0 / radius
+    grid, row, col = neighbours(0.0)
+    grid.patch.points[row, col + 1] = radius * np.sin(angle), 0.0, radius * (np.cos(angle) - 1.0)
+    grid.patch.normals[row, col + 1] = np.sin(angle), 0.0, np.cos(angle)
+    limits = PARAMS.limits()._replace(max_turn=1.0)
+    normal = np.array([0.0, 0.0, 1.0])
+    found = growth.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, limits)
+    assert found == growth.ACCEPT
+
+
+def test_judge_neighbours__refuses_opposite_normals():
+    grid, row, col = neighbours(0.0)
+    normal = np.array([0.0, 0.0, -1.0])
+    found = growth.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
+    assert found == growth.TILT

@@ -79,10 +79,11 @@ class GrownPatch:
         str
             Vertices, generations and the most frequent reason of refusal.
         """
-        refused = max(self.rejections, key=lambda reason: self.rejections[reason])
-        return (
-            f"{int((self.state > 0).sum())} vertices in {self.max_gen} generations, "
-            f"mostly stopped by: {refused}"
+        asked_again = "not_compact"  # no verdict: the candidate waits for more neighbours
+        reasons = {k: n for k, n in self.rejections.items() if n > 0 and k != asked_again}
+        refused = max(reasons, key=lambda reason: reasons[reason], default="")
+        return f"{int((self.state > 0).sum())} vertices in {self.max_gen} generations" + (
+            f", mostly stopped by: {refused}" if refused else ""
         )
 
 

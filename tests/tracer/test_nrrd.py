@@ -66,6 +66,7 @@ def test_read_nrrd__reads_handwritten_raw_files(tmp_path, newline, endian, extra
     np.testing.assert_array_equal(read_nrrd(tmp_path / "a.nrrd"), data)
 
 
+@pytest.mark.slow
 def test_read_nrrd__reads_the_challenge_s_labels(shared_data):
     path = sorted((shared_data / "real" / "scroll1_sheet_labels").glob("*.nrrd"))[1]
     assert read_nrrd_header(path).origin == (2000.0, 2256.0, 2000.0)

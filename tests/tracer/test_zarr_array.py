@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zarr
 import zarr.codecs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr_making import V2_COMPRESSORS, V3_COMPRESSORS, make_array, some_voxels
 
@@ -75,6 +75,7 @@ def test_read__foreign_path_equals_plain_path(tmp_path):
             np.testing.assert_array_equal(read, plain.read(*box))
 
 
+@settings(max_examples=30)
 @given(
     start=st.tuples(*[st.integers(-20, 40)] * 3),
     size=st.tuples(*[st.integers(0, 30)] * 3),

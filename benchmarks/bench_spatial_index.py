@@ -3,7 +3,9 @@
 Run: python -m benchmarks.bench_spatial_index [--tiny]
 
 Patches of 16 x 20 vertices at step 20 are scattered over wavy sheets 28 voxels apart, so that about
-seven overlap everywhere, as in the reference collection. Queries are vertices moved by one voxel.
+seven overlap everywhere, as in the reference collection. Queries are vertices moved by one voxel,
+in random order unless it says otherwise. One thread, timed in CPU-seconds, because those stay the
+same on a busy machine.
 ``memory_mb`` is what a fresh process needs on top of its imports to open the stored index and to
 answer all queries; mapped pages that were touched count, though processes share them.
 """

@@ -1,6 +1,6 @@
 """The residuals of a surface in a distance field as callbacks for Ceres.
 
-Building a block costs as much as evaluating it a hundred times, so :func:`evaluate_cell` and
+Building a block costs some twenty times as much as evaluating it, so :func:`evaluate_cell` and
 :func:`evaluate_edge` hold everything between the same vertices. Grouping adds no fill-in: the four
 corners of a cell are coupled by its sides and diagonals anyway.
 

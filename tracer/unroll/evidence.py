@@ -19,9 +19,10 @@ from tracer.unroll.patches import Patches
 from tracer.unroll.turns import whole_turns_between
 
 _SAME_SIDE = 0.7  # cosine of the angle between the normals of two patches on the same sheet
-_RAY_WEIGHT = 0.34  # of a touch: a missing wrap in between makes a ray lie
+_RAY_WEIGHT = 0.5  # of a touch: a missing wrap in between makes a ray lie
 _EDGE_WEIGHT = (0.25, 0.5)  # of an edge: base, and per touch of its worse end
 _EDGE_TOUCHES = 3  # touches beyond which an edge gains no more weight
+_STEEP = 0.4  # sine of the angle between an edge and the sheet: curvature gives half of that
 _RAY_STRIDE = 2  # every other row and column is enough to see gaps
 _FEW_TOUCHES = 2  # vertices with fewer send rays both ways
 _ONE_GAP = (0.6, 1.45)  # distance of the next sheet in gaps that means exactly one turn
@@ -88,9 +89,12 @@ def touch_equations(
 
 
 def edge_equations(
-    patches: Patches, support: NDArray[np.int64], turns: NDArray[np.float64]
+    patches: Patches,
+    support: NDArray[np.int64],
+    steepness: NDArray[np.float64],
+    turns: NDArray[np.float64],
 ) -> Equations:
-    """Return the grid edges: the less covered by others, the weaker.
+    """Return the grid edges: the less covered by others and the steeper, the weaker.
 
     Parameters
     ----------
@@ -98,6 +102,8 @@ def edge_equations(
         The patches.
     support : ndarray of int64, shape (n,)
         Touches per vertex.
+    steepness : ndarray of float64, shape (e,)
+        How much each edge leaves the sheet.
     turns : ndarray of float64, shape (n,)
         Azimuths.
 
@@ -110,7 +116,45 @@ def edge_equations(
     base, gain = _EDGE_WEIGHT
     touches = np.minimum(np.minimum(support[i], support[j]), _EDGE_TOUCHES)
     weight = (base + gain * touches) * patches.weights[patches.grid[i, 0]]
+    weight = weight / (1.0 + (steepness / _STEEP) ** 4)
     return Equations(i=i, j=j, shift=whole_turns_between(turns, i, j), weight=weight)
+
+
+def edge_steepness(
+    patches: Patches, touches: Equations, frames: Frames
+) -> NDArray[np.float64]:
+    """Return how much each grid edge leaves the sheet that other patches see at its ends.
+
+    Parameters
+    ----------
+    patches : Patches
+        The patches.
+    touches : Equations
+        Touches between patches.
+    frames : Frames
+        Frames of the vertices.
+
+    Returns
+    -------
+    ndarray of float64, shape (e,)
+        Sine of the angle between the edge and the sheet, whose normal is that of the patches that
+        touch either end (and the own one, which alone would follow the jump).
+    """
+    normal = frames.n.astype(np.float64)
+    seen = np.stack(
+        [
+            np.bincount(touches.i, normal[touches.j, axis], patches.n_vertices)
+            for axis in range(3)
+        ],
+        axis=1,
+    )
+    seen += 0.01 * normal
+    seen /= np.linalg.norm(seen, axis=1, keepdims=True) + 1e-12
+    i, j = patches.edges.T
+    step = patches.points_xyz[j].astype(np.float64) - patches.points_xyz[i]
+    step /= np.linalg.norm(step, axis=1, keepdims=True) + 1e-12
+    either = [np.abs(np.einsum("ij,ij->i", step, seen[end])) for end in (i, j)]
+    return np.asarray(np.maximum(either[0], either[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from tracer.unroll.evidence import (
     Judged,
     Rays,
     edge_equations,
+    edge_steepness,
     touch_equations,
 )
 from tracer.unroll.frames import Frames
@@ -24,6 +25,8 @@ from tracer.unroll.overlaps import Contacts, QuadCells
 from tracer.unroll.patches import APPROVED_WEIGHT, Patches
 from tracer.unroll.turns import merge_groups, split_pieces, tally, whole_turns_between
 
+_FIRST_ROUNDS = 3  # first without rays: they mean nothing before gaps and handedness are known
+_LEVEL = 0.2  # sine of the angle to the sheet up to which an edge is trusted at first
 _ROUNDS = 3  # of breaking off; the second still finds tails that the first one's hid
 _BESIDE_CUT = 2  # cells from a jump within which a vertex needs support of its own
 
@@ -91,12 +94,19 @@ def lay_out(
     turns = axis.turns(patches.points_xyz)
     touches = touch_equations(patches, contacts, frames, turns)
     support = np.bincount(touches.i, minlength=patches.n_vertices)
-    edges = edge_equations(patches, support, turns)
-    piece, whole, n_pieces = split_pieces(patches.n_vertices, turns, patches.edges)
-    component, turn = _number(piece, whole, n_pieces, [touches])
-    total, component = whole + turn[piece], component[piece]
+    steepness = edge_steepness(patches, touches, frames)
+    edges = edge_equations(patches, support, steepness, turns)
+    # nothing is trusted that is steep, or joins what others see to what they do not
+    alike = (support[edges.i] > 0) == (support[edges.j] > 0)
+    hold = alike & (steepness < _LEVEL)
+    piece, whole, n_pieces = split_pieces(patches.n_vertices, turns, patches.edges[hold])
     rays = Rays.cast(patches, frames, cells, support)
-    seen = rays.judge(patches, turns, total, component)
+    known = [touches, edges]
+    for _ in range(_FIRST_ROUNDS):
+        component, turn = _number(piece, whole, n_pieces, known)
+        total, component = whole + turn[piece], component[piece]
+        seen = rays.judge(patches, turns, total, component)
+        known = [touches, edges, seen.equations]
     for _ in range(_ROUNDS):
         wanted = total + _wanted_change(patches, total, component, [touches, seen.equations])
         hold = wanted[edges.i] - wanted[edges.j] == edges.shift

@@ -72,10 +72,10 @@ def chunk_base(view: ChunkView, cz: int, cy: int, cx: int) -> int:
     nz, ny, nx = view.table.shape
     if tz < 0 or ty < 0 or tx < 0 or tz >= nz or ty >= ny or tx >= nx:
         return -1
-    slot = np.int64(view.table[tz, ty, tx])
+    slot = int(view.table[tz, ty, tx])
     if slot < 0:
         return -1
-    return slot * view.chunk_shape[0] * view.chunk_shape[1] * view.chunk_shape[2]
+    return slot * int(view.chunk_shape[0] * view.chunk_shape[1] * view.chunk_shape[2])
 
 
 @inline_kernel
@@ -228,13 +228,13 @@ def find_chunk(
         inside it, relative to that: z, y, x). The limits are -1 where the point is outside the
         volume or the chunk is not in the table.
     """
-    missing = (np.int64(-1), 0.0, 0.0, 0.0, -1.0, -1.0, -1.0)
-    n_z, n_y, n_x = view.shape_zyx[0], view.shape_zyx[1], view.shape_zyx[2]
+    missing = (-1, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0)
+    n_z, n_y, n_x = int(view.shape_zyx[0]), int(view.shape_zyx[1]), int(view.shape_zyx[2])
     if not (z >= 0.0 and y >= 0.0 and x >= 0.0 and z < n_z and y < n_y and x < n_x):
         return missing
-    sz, sy, sx = view.chunk_shape[0], view.chunk_shape[1], view.chunk_shape[2]
+    sz, sy, sx = int(view.chunk_shape[0]), int(view.chunk_shape[1]), int(view.chunk_shape[2])
     cz, cy, cx = int(z) // sz, int(y) // sy, int(x) // sx
-    base = np.int64(chunk_base(view, cz, cy, cx))
+    base = chunk_base(view, cz, cy, cx)
     if base < 0:
         return missing
     return (
@@ -323,7 +323,7 @@ def sample_lines(
     first, last = offsets[0], offsets[n - 1]
     # The chunk of the latest sample. Neighbours mostly share it; finding another one costs three
     # integer divisions.
-    base, hz, hy, hx = np.int64(-1), 0.0, 0.0, 0.0
+    base, hz, hy, hx = -1, 0.0, 0.0, 0.0
     tz, ty, tx = -1.0, -1.0, -1.0
     for start in range(0, n_lines, per_batch):
         stop = min(start + per_batch, n_lines)

@@ -149,8 +149,8 @@ class Canvas:
             Ascending fractional grid columns.
         """
         top, left, height, width = self._unoriented(tile)
-        rows = self.crop[0] + top + np.arange(height)
-        cols = self.crop[1] + left + np.arange(width)
+        rows = self.crop[0] + top + np.arange(height, dtype=np.float64)
+        cols = self.crop[1] + left + np.arange(width, dtype=np.float64)
         return (
             (rows + 0.5) / self.pixels_per_cell[0],
             (cols + 0.5) / self.pixels_per_cell[1],
@@ -217,17 +217,8 @@ def plan_canvas(
         If the crop lies outside the canvas.
     """
     per_voxel = params.scale / 2**params.level
-    pixels_per_cell = (per_voxel / scale[1], per_voxel / scale[0])
-    rows, cols = (
-        max(1, math.floor(n * per_cell + 0.5 + _ROUNDING))
-        for n, per_cell in zip(grid_shape, pixels_per_cell, strict=True)
-    )
-    # The stored scale is a float32: pixels per cell follow from the whole canvas instead, unless
-    # rounding to whole pixels changed it by more than the noise.
-    pixels_per_cell = tuple(  # type: ignore[assignment]  # two axes stay two axes
-        size / n if abs(size - n * per_cell) < _ROUNDING * size else per_cell
-        for size, n, per_cell in zip((rows, cols), grid_shape, pixels_per_cell, strict=True)
-    )
+    rows, down = _fit(grid_shape[0], per_voxel / scale[1])
+    cols, across = _fit(grid_shape[1], per_voxel / scale[0])
     if params.crop_y >= rows or params.crop_x >= cols:
         raise ParamsError(
             f"crop starts at x {params.crop_x}, y {params.crop_y} but the canvas has only "
@@ -237,9 +228,20 @@ def plan_canvas(
     width = min(params.crop_width or cols, cols - params.crop_x)
     return Canvas(
         full_shape=(rows, cols),
-        pixels_per_cell=pixels_per_cell,
+        pixels_per_cell=(down, across),
         crop=(params.crop_y, params.crop_x, height, width),
         rotate=params.rotate // 90,
         flip=(params.flip in ("vertical", "both"), params.flip in ("horizontal", "both")),
         tile=params.tile,
     )
+
+
+def _fit(cells: int, per_cell: float) -> tuple[int, float]:
+    """Return the pixels of one axis and the pixels per cell.
+
+    The stored scale is a float32. Where the size is a whole number but for that noise, pixels per
+    cell follow from the size, so that the last pixel is as well placed as the first.
+    """
+    exact = cells * per_cell
+    pixels = max(1, math.floor(exact + 0.5 + _ROUNDING))
+    return pixels, pixels / cells if abs(pixels - exact) < _ROUNDING * pixels else per_cell

@@ -90,7 +90,7 @@ class ChunkSource:
         self._clear_padding(chunk, out)
         return len(data or b"")
 
-    def _decode(self, key: str, data: bytes, out: NDArray[np.uint8]) -> None:
+    def _decode(self, key: str, data: bytes, out: Any) -> None:
         """Decode one stored chunk; in this thread, without any of Blosc's own."""
         import imagecodecs
 

@@ -103,11 +103,11 @@ def _matrix(params: RenderParams) -> NDArray[np.float64] | None:
     """Return the 3x4 matrix from the surface's to the volume's coordinates, None for identity."""
     if not params.affine and params.scale_segmentation == 1.0:
         return None
-    matrix = np.eye(4)
+    matrix: NDArray[np.float64] = np.eye(4)
     if params.affine:
         matrix = read_affine(Path(params.affine))
         if params.invert_affine:
-            matrix = np.linalg.inv(matrix)
+            matrix = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
     scaling = np.diag([params.scale_segmentation] * 3 + [1.0])
     return np.asarray((matrix @ scaling)[:3])
 

@@ -1,12 +1,11 @@
 """One render, planned: geometry, canvas, sampling, schedule; and its execution tile by tile."""
 
-import contextlib
 import dataclasses
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from tracer.render.chunk_source import ChunkPool, ChunkSource
 from tracer.render.geometry import Geometry, prepare_geometry
 from tracer.render.params import RenderParams
 from tracer.render.plan import WINDOW, Sampling, Step, TileChunks, plan_tiles, schedule
+from tracer.render.workers import executor
 from tracer.surface import Surface
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ class Job:
             return np.asarray(part.min(axis=1))
         if name == "mean":
             n = part.shape[1]
-            return ((2 * part.sum(axis=1, dtype=np.uint32) + n) // (2 * n)).astype(part.dtype)
+            doubled = 2 * part.sum(axis=1, dtype=np.uint32) + n
+            return np.asarray(doubled // (2 * n), dtype=part.dtype)
         from tracer.kernels.render import composite_alpha
 
         white = float(np.iinfo(part.dtype).max)
@@ -256,32 +257,6 @@ class ReadCount:
     stored_bytes: int
 
 
-class _Inline(Executor):
-    """Runs everything at once in the calling thread."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Return a finished future."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - handed on by result()
-            future.set_exception(error)
-        return future
-
-
-@contextlib.contextmanager
-def _executor(threads: int) -> Iterator[Executor]:
-    """Yield an executor that drops what has not begun when the block fails."""
-    if threads <= 1:
-        yield _Inline()
-        return
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="tracer-render")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def run_job(
     job: Job,
     tiles: Sequence[TileChunks],
@@ -324,8 +299,8 @@ def run_job(
     loads: list[Future[int]] = []
     pending: deque[tuple[Step, Future[T]]] = deque()
     with (
-        _executor(job.threads) as workers,
-        _executor(_REMOTE_READERS if job.source.is_remote else 0) as remote_readers,
+        executor(job.threads) as workers,
+        executor(_REMOTE_READERS if job.source.is_remote else 0) as remote_readers,
     ):
         readers = remote_readers if job.source.is_remote else workers
 

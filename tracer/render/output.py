@@ -5,30 +5,26 @@ and ``.part`` files; a complete one has ``render.json``.
 """
 
 import dataclasses
-import hashlib
-import json
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tracer import __version__
 from tracer.atomic import write_json
 from tracer.errors import OutputError, ParamsError
 from tracer.progress import Progress, silent
 from tracer.render.canvas import Tile
 from tracer.render.job import Job
 from tracer.render.layer_zarr import LayerZarr
+from tracer.render.metadata import META_NAME, description, difference, metadata, read_meta
 from tracer.render.params import RenderParams
 from tracer.render.pictures import PREVIEW_PIXELS, Preview, write_mask
 from tracer.render.tif_stack import TifStack, encode_tile
 from tracer.surface import Surface
 
-META_NAME = "render.json"
 _IN_WORK_NAME = ".render.json"
 _JOURNAL_NAME = ".journal"
 _MASK_NAME = "mask.png"
@@ -143,7 +139,7 @@ class Outputs:
         self._job = job
         self._where = destination
         self._params = job.params
-        self._meta = _metadata(job, surface)
+        self._meta = metadata(job, surface)
         self._stack: TifStack | None = None
         self._zarr: LayerZarr | None = None
         layers = [destination.layer_path(i) for i in self._layer_files()]
@@ -178,8 +174,8 @@ class Outputs:
             If the directory holds another render, or files of the same names.
         """
         directory = self._where.directory
-        found = _read_json(directory / META_NAME)
-        in_work = _read_json(directory / _IN_WORK_NAME)
+        found = read_meta(directory / META_NAME)
+        in_work = read_meta(directory / _IN_WORK_NAME)
         same = [
             other is not None and other.get("digest") == self._meta["digest"]
             for other in (found, in_work)
@@ -189,10 +185,10 @@ class Outputs:
         if overwrite and not same[1]:
             self._remove_old(found, in_work)
         elif found is not None and not same[0]:
-            raise OutputError(f"{directory}: holds a render {_difference(found, self._meta)}")
+            raise OutputError(f"{directory}: holds a render {difference(found, self._meta)}")
         elif in_work is not None and not same[1]:
             raise OutputError(
-                f"{directory}: holds an unfinished render {_difference(in_work, self._meta)}"
+                f"{directory}: holds an unfinished render {difference(in_work, self._meta)}"
             )
         elif found is None and in_work is None:
             for path in self._targets():
@@ -247,7 +243,7 @@ class Outputs:
                 params.tile,
                 job.dtype,
                 params.compression,
-                description=_description(self._meta),
+                description=description(self._meta),
                 pixels_per_cm=_UM_PER_CM / job.um_per_pixel,
                 journal=directory / _JOURNAL_NAME,
             )
@@ -385,88 +381,6 @@ class Outputs:
         """Close the files; what is finished stays for the next run."""
         if self._stack is not None:
             self._stack.close()
-
-
-def _metadata(job: Job, surface: Surface) -> dict[str, Any]:
-    """Return what the files are, for render.json and the tifs' descriptions."""
-    params, volume, canvas = job.params, job.volume, job.canvas
-    content = {
-        "params": params.content(),
-        "volume_identity": volume.identity,
-        "surface_digest": _surface_digest(surface),
-    }
-    text = json.dumps(content, sort_keys=True)
-    first, last = params.written_layers[0], params.written_layers[-1]
-    offsets = job.sampling.offsets
-    return {
-        "format": "tracer-render",
-        "tracer_version": __version__,
-        "digest": hashlib.sha256(text.encode()).hexdigest()[:32],
-        **content,
-        "volume": {
-            "path": str(volume.path),
-            "uuid": volume.uuid,
-            "shape_zyx": list(volume.shape_zyx),
-            "voxelsize": volume.voxel_size_um,
-        },
-        "surface": {
-            "name": surface.name,
-            "shape": list(surface.shape),
-            "scale": list(surface.scale),
-        },
-        "level": params.level,
-        "scale": params.scale,
-        "um_per_pixel": job.um_per_pixel,
-        "um_between_layers": volume.voxel_size_um,
-        "shape": [len(params.written_layers), *canvas.shape],
-        "canvas_shape": list(canvas.full_shape),
-        "orientation": job.geometry.side,
-        "layer_order": "the last layer is the furthest along the orientation's direction",
-        "layer_offsets_vx": [float(offsets[first]), float(offsets[last])],
-        "layer_indices": [first, last],
-        "files": [],
-    }
-
-
-def _description(meta: Mapping[str, Any]) -> str:
-    """Return one line for people who find a tif alone; JSON would be taken for tifffile's own."""
-    return (
-        f"tracer render of {meta['surface']['name']} from {meta['volume']['uuid']}, level "
-        f"{meta['level']}, scale {meta['scale']:g}, {meta['um_per_pixel']:.4g} um per pixel, "
-        f"layers along {meta['orientation']}; see {META_NAME}"
-    )
-
-
-def _surface_digest(surface: Surface) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(surface.points_xyz).tobytes())
-    digest.update(np.packbits(surface.valid).tobytes())
-    digest.update(repr(surface.scale).encode())
-    return digest.hexdigest()[:32]
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: cannot read ({error}); remove it to render anew") from error
-    return value if isinstance(value, dict) else {}
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Return in what two renders differ, and what to do."""
-    before, after = old.get("params", {}), new["params"]
-    changed = [
-        f"{key} {before.get(key)} (now {value})"
-        for key, value in after.items()
-        if before.get(key) != value
-    ]
-    for key, name in (("volume_identity", "volume"), ("surface_digest", "surface")):
-        if old.get(key) != new[key]:
-            changed.append(f"another {name}")
-    what = ", ".join(changed) or "by another version"
-    return f"with {what}; choose another directory or overwrite it"
 
 
 def _is_empty_directory(path: Path) -> bool:

@@ -62,7 +62,7 @@ class Sampling:
         """
         factor = 0.5**level
         return cls(
-            offsets=np.arange(layers) - (layers - 1) / 2.0,
+            offsets=np.arange(layers, dtype=np.float64) - (layers - 1) / 2.0,
             to_level=(factor, 0.5 * factor - 0.5),
         )
 

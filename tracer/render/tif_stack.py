@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def encode_tile(pixels: NDArray[np.generic], tile: int, compression: str) -> byt
         whole[: pixels.shape[0], : pixels.shape[1]] = pixels
     if compression == "none":
         return whole.tobytes()
-    differences = whole.copy()
+    differences: Any = whole.copy()
     differences[:, 1:] -= whole[:, :-1]
     if compression == "lzw":
         return bytes(imagecodecs.lzw_encode(differences))

@@ -73,9 +73,8 @@ def suspects(
     counted = ", ".join(f"{sum(s.kind == kind for s in found)} {kind}" for kind in kinds)
     summary(f"{len(patches.names)} patches: {counted or 'nothing suspicious'}")
     if out is not None:
-        summary(
-            f"wrote {write_suspects(out, found, solved, volume, params.threshold, pictures=pictures)}"
-        )
+        written = write_suspects(out, found, solved, volume, params.threshold, pictures=pictures)
+        summary(f"wrote {written}")
     if auto_mask:
         changed = mask_offending(solved, paths)
         summary(f"masked {sum(changed.values())} vertices of {len(changed)} patches")

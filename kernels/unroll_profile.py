@@ -39,9 +39,9 @@ def sample_mask(
         x = points_xyz[p, 0] - low_xyz[0]
         y = points_xyz[p, 1] - low_xyz[1]
         z = points_xyz[p, 2] - low_xyz[2]
-        i = int(math.floor(x))
-        j = int(math.floor(y))
-        k = int(math.floor(z))
+        i = math.floor(x)
+        j = math.floor(y)
+        k = math.floor(z)
         total = 0.0
         for dz in range(2):
             wz = z - k if dz == 1 else 1.0 - (z - k)

@@ -133,10 +133,8 @@ def rasterise_quads(
         v_high = max(max(corners[1], corners[3]), max(corners[5], corners[7]))
         if not (u_high >= 0.0 and v_high >= 0.0 and u_low <= cols - 1 and v_low <= rows - 1):
             continue
-        for row in range(max(0, int(math.ceil(v_low))), min(rows - 1, int(math.floor(v_high))) + 1):
-            for col in range(
-                max(0, int(math.ceil(u_low))), min(cols - 1, int(math.floor(u_high))) + 1
-            ):
+        for row in range(max(0, math.ceil(v_low)), min(rows - 1, math.floor(v_high)) + 1):
+            for col in range(max(0, math.ceil(u_low)), min(cols - 1, math.floor(u_high)) + 1):
                 s, t, inside = invert_quad(np.float64(col), np.float64(row), corners)
                 if not inside:
                     continue
@@ -194,8 +192,8 @@ def combine_samples(
 
     Notes
     -----
-    Starts at the sample with the densest neighbourhood, then Cauchy weights: samples of a sheet that
-    was mistaken for this one never pull the mean half-way.
+    Starts at the sample with the densest neighbourhood, then Cauchy weights: samples of a sheet
+    that was mistaken for this one never pull the mean half-way.
     """
     for m in range(starts.shape[0] - 1):
         first = starts[m]

@@ -151,7 +151,7 @@ def cast_rays(
     out_distance : ndarray of float32, shape (m,)
         Distance to it, voxels.
     """
-    samples = int(math.ceil(farthest / (0.5 * cell))) + 1
+    samples = math.ceil(farthest / (0.5 * cell)) + 1
     for i in range(origins.shape[0]):
         origin = (np.float64(origins[i, 0]), np.float64(origins[i, 1]), np.float64(origins[i, 2]))
         direction = (

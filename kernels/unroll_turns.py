@@ -59,7 +59,7 @@ def walk_pieces(
                 if out_piece[j] < 0:
                     out_piece[j] = n_pieces
                     # the short way round from i to j
-                    out_whole[j] = out_whole[i] - int(math.floor(turns[j] - turns[i] + 0.5))
+                    out_whole[j] = out_whole[i] - math.floor(turns[j] - turns[i] + 0.5)
                     work_queue[tail] = j
                     tail += 1
         n_pieces += 1

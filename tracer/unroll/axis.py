@@ -4,6 +4,7 @@ The axis only has to run inside the innermost wrap: it tells turns apart and whi
 is outward; lengths never depend on it.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -250,7 +251,7 @@ def estimate_axis(points_xyz: NDArray[np.float32], normals: NDArray[np.float32])
     bounds = np.linspace(z.min(), z.max() + 1e-6, _SLABS + 1)
     found: list[Sequence[float]] = []
     weights = []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         inside = (z >= low) & (z < high)
         if inside.sum() >= _MIN_PER_SLAB and _spread(across[inside]) > 0.05:
             x, y = _meet(across[inside], level[inside], points[inside, :2], start=whole)

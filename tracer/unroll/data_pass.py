@@ -1,9 +1,9 @@
 """The last pass: move the sheet along its normals to the middle of the predicted one.
 
-Every node looks along its normal for the run of foreground that it lies in or next to. The middle of
-a run of believable thickness says how far to move; where runs are merged with a neighbour's, torn or
-missing, the move is that of the surroundings. Moves are along the normal and a voxel or two, so
-that distances within the sheet hardly change.
+Every node looks along its normal for the run of foreground that it lies in or next to. The middle
+of a run of believable thickness says how far to move; where runs are merged with a neighbour's,
+torn or missing, the move is that of the surroundings. Moves are along the normal and a voxel or
+two, so that distances within the sheet hardly change.
 """
 
 import dataclasses
@@ -200,7 +200,7 @@ def _middles(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return where along its normal each node finds the middle of a believable run."""
     half = int(np.ceil(2 * reach / _SPACING))  # runs may end beyond the reach
-    offsets = _SPACING * np.arange(-half, half + 1)
+    offsets = np.arange(-half, half + 1, dtype=np.float64) * _SPACING
     ready = np.isfinite(normals[..., 0]) & asked
     middle, width = np.zeros(ready.shape), np.full(ready.shape, np.nan)
     for rows in _row_blocks(ready.shape):

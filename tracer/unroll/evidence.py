@@ -120,9 +120,7 @@ def edge_equations(
     return Equations(i=i, j=j, shift=whole_turns_between(turns, i, j), weight=weight)
 
 
-def edge_steepness(
-    patches: Patches, touches: Equations, frames: Frames
-) -> NDArray[np.float64]:
+def edge_steepness(patches: Patches, touches: Equations, frames: Frames) -> NDArray[np.float64]:
     """Return how much each grid edge leaves the sheet that other patches see at its ends.
 
     Parameters
@@ -141,14 +139,9 @@ def edge_steepness(
         touch either end (and the own one, which alone would follow the jump).
     """
     normal = frames.n.astype(np.float64)
-    seen = np.stack(
-        [
-            np.bincount(touches.i, normal[touches.j, axis], patches.n_vertices)
-            for axis in range(3)
-        ],
-        axis=1,
-    )
-    seen += 0.01 * normal
+    seen = 0.01 * normal
+    for axis in range(3):
+        seen[:, axis] += np.bincount(touches.i, normal[touches.j, axis], patches.n_vertices)
     seen /= np.linalg.norm(seen, axis=1, keepdims=True) + 1e-12
     i, j = patches.edges.T
     step = patches.points_xyz[j].astype(np.float64) - patches.points_xyz[i]

@@ -1,8 +1,8 @@
 """Fill the holes of the sheet from what is around them: their rims and the wraps next to them.
 
-A hole is bounded by data on its rim, and the wrap inside and the wrap outside say how the sheet runs
-across it: a roll's wraps lie on each other. The differences between neighbouring nodes of those
-wraps, averaged and brought to the length of a step, are the guide; the positions are the
+A hole is bounded by data on its rim, and the wrap inside and the wrap outside say how the sheet
+runs across it: a roll's wraps lie on each other. The differences between neighbouring nodes of
+those wraps, averaged and brought to the length of a step, are the guide; the positions are the
 least-squares integral of the guide between the rims, smooth where no wrap guides.
 """
 
@@ -134,7 +134,7 @@ def fill_winding(winding: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDAr
     course = np.concatenate([[0.0], np.cumsum(slope)])
     level = np.interp(columns, columns[known], (total - course * count)[known] / count[known])
     rest = np.where(valid, winding - course - level, 0.0)
-    return course + level + diffuse(rest, valid)
+    return np.asarray(course + level + diffuse(rest, valid))
 
 
 def diffuse(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -230,12 +230,14 @@ def _beside(
     rows, cols = trust.shape
     out = np.full((rows, cols, 3), np.nan)
     known = np.zeros((rows, cols))
+    if cols < 2:
+        return out, known
     columns = np.arange(cols, dtype=np.float64)
     for row in range(rows):
         course = winding[row]
-        ascending = course[-1] >= course[0]
-        course = np.maximum.accumulate(course if ascending else -course)
-        wanted = (course if ascending else course) + (turn if ascending else -turn)
+        sign = 1.0 if course[-1] >= course[0] else -1.0
+        course = np.maximum.accumulate(sign * course)
+        wanted = course + sign * turn
         at = np.interp(wanted, course, columns, left=np.nan, right=np.nan)
         inside = np.isfinite(at)
         low = np.clip(np.nan_to_num(at).astype(np.int64), 0, cols - 2)

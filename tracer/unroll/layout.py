@@ -23,7 +23,7 @@ from tracer.unroll.evidence import (
 from tracer.unroll.frames import Frames
 from tracer.unroll.overlaps import Contacts, QuadCells
 from tracer.unroll.patches import APPROVED_WEIGHT, Patches
-from tracer.unroll.turns import merge_groups, split_pieces, tally, whole_turns_between
+from tracer.unroll.turns import merge_groups, split_pieces, tally
 
 _FIRST_ROUNDS = 3  # first without rays: they mean nothing before gaps and handedness are known
 _LEVEL = 0.2  # sine of the angle to the sheet up to which an edge is trusted at first
@@ -174,7 +174,7 @@ def _wanted_change(
 def _spread(
     patches: Patches, wanted: NDArray[np.int64], decided: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Return the wishes with undecided vertices following the nearest decided one on their patch."""
+    """Return the wishes; undecided vertices follow the nearest decided one on their patch."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
 
@@ -250,7 +250,8 @@ def _unsupported_beside_cuts(
         grown[i] |= near[j]
         near = grown
     sound = agree & ~near[touches.j]
-    return near & (np.bincount(touches.i[sound], minlength=patches.n_vertices) == 0)
+    touched = np.bincount(touches.i[sound], minlength=patches.n_vertices)
+    return np.asarray(near & (touched == 0))
 
 
 def _loose_rims(
@@ -286,4 +287,4 @@ def _loose_rims(
     trimmed[owner[bad | hanging]] = True
     covered = np.zeros(len(patches.names), bool)
     covered[owner[~alone]] = True
-    return bad | (usable & ~anchored & (trimmed & covered)[owner])
+    return np.asarray(bad | (usable & ~anchored & (trimmed & covered)[owner]))

@@ -1,4 +1,8 @@
-"""Where patches lie on one another: the only thing that says what is the same place on the sheet."""
+"""Where patches lie on one another: what says which vertices are the same place on the sheet.
+
+One index of the quads serves touches (also between far parts of one patch, which a patch that comes
+back to itself has) and rays to the next sheet.
+"""
 
 from dataclasses import dataclass
 

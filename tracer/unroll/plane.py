@@ -174,7 +174,7 @@ def _useful_touches(patches: Patches, contacts: Contacts, layout: Layout) -> NDA
     keep |= total <= _MOST_TOUCHES
     chosen = good.copy()
     chosen[good] = keep
-    return chosen
+    return np.asarray(chosen)
 
 
 def _guess(patches: Patches, axis: Axis, layout: Layout) -> NDArray[np.float64]:

@@ -161,7 +161,7 @@ def rim_distance(patches: Patches, usable: NDArray[np.bool_], most: int) -> NDAr
         )
         inner = inner & (around == 4)
         distance += inner
-    return distance
+    return np.asarray(distance)
 
 
 def usable_quads(patches: Patches, layout: Layout, plane: Plane) -> NDArray[np.int32]:
@@ -324,9 +324,8 @@ class _Strip:
         )
         inside = np.where(outlier, 0.0, weight)
         total = np.bincount(node, inside, n_nodes)
-        winding = np.bincount(node, inside * value[:, 3], n_nodes)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            winding = np.where(total > 0, winding / total, np.nan)
+        turned = np.bincount(node, inside * value[:, 3], n_nodes)
+        winding = np.where(total > 0, turned / np.where(total > 0, total, 1.0), np.nan)
         confidence = share * count / (count + 1.0) / (1.0 + (spread / _APART) ** 2)
         return cls(
             points_xyz=points.reshape(*shape, 3),

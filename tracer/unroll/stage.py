@@ -131,8 +131,9 @@ class UnrollResult:
         count = self.counts()
         turns = [float(np.ptp(c.sheet.winding[c.state > 0])) for c in self.components]
         text = (
-            f"{count['patches']} patches, {count['vertices']} vertices, {count['touches']} touches: "
-            f"{count['components']} components, {max(turns, default=0.0):.1f} turns in the largest\n"
+            f"{count['patches']} patches, {count['vertices']} vertices, {count['touches']} "
+            f"touches: {count['components']} components, {max(turns, default=0.0):.1f} turns in "
+            "the largest\n"
             f"{count['patches_cut']} patches cut at jumps, {count['vertices_taken_out']} vertices "
             f"taken out, {count['touches_contradicting']} touches still contradict\n"
             f"{count['nodes_data']} nodes on patches, {count['nodes_filled']} filled in; "

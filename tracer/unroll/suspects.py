@@ -184,8 +184,8 @@ def _components(solved: Solved) -> list[Suspect]:
 def _minorities(solved: Solved, result: UnrollResult) -> list[Suspect]:
     """Return the patches of which a part lies on another sheet than the patches around it."""
     patches = solved.patches
-    outliers = sum(unrolled.sheet.outliers for unrolled in result.components)
-    samples = sum(unrolled.sheet.samples for unrolled in result.components)
+    outliers = np.sum([unrolled.sheet.outliers for unrolled in result.components], axis=0)
+    samples = np.sum([unrolled.sheet.samples for unrolled in result.components], axis=0)
     out = []
     for index in np.flatnonzero(outliers > np.maximum(_MINORITY * samples, _FEWEST_TAIL)).tolist():
         members = np.flatnonzero(patches.grid[:, 0] == index)

@@ -1,9 +1,9 @@
 """Which wrap every piece of every patch lies on: whole numbers, found by voting.
 
 The azimuth of a point about the axis is known exactly; its winding is that azimuth plus a whole
-number of turns. Inside a patch the number follows from continuity, and where two patches touch it is
-the same for both. Each touch is therefore an equation between whole numbers *without noise*: nothing
-accumulates over a hundred wraps, and a patch that jumps to a neighbouring wrap contradicts
+number of turns. Inside a patch the number follows from continuity, and where two patches touch it
+is the same for both. Each touch is therefore an equation between whole numbers *without noise*:
+nothing accumulates over a hundred wraps, and a patch that jumps to a neighbouring wrap contradicts
 the others by a whole turn. What is left is to find the numbers that contradict the fewest touches.
 
 That is done by greedy merging: the two groups whose mutual votes are most one-sided are joined
@@ -15,9 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tracer.unroll.overlaps import Contacts
-from tracer.unroll.patches import Patches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

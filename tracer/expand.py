@@ -31,6 +31,8 @@ _UNCOVERED_SHARE = 0.25  # targets on prediction that no patch covers yet
 _RIM_CELLS = 3  # cells from the rim that count as near it
 _APART = 2.0  # steps between two targets of one round
 _DRY_ROUNDS = 8  # rounds in a row without a new patch that end the run
+_STALL_ROUNDS = 4  # with a coverage target: rounds over which it has to grow by _STALL_GAIN
+_STALL_GAIN = 0.004
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +64,10 @@ class ExpandResult:
         New patches.
     area_cm2 : float
         Their area.
-    rounds : int
-        Rounds of targets.
+    coverages : list of float
+        Covered share of the prediction after each round.
     refused : Counter
         Targets that gave no patch, per reason.
-    coverage : float
-        Covered share of the prediction at the end.
     coverage_by_region : dict of str to float
         The same per slab along z.
     stopped_by : str
@@ -80,13 +80,23 @@ class ExpandResult:
 
     names: list[str] = field(default_factory=list)
     area_cm2: float = 0.0
-    rounds: int = 0
+    coverages: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
-    coverage: float = 0.0
     coverage_by_region: dict[str, float] = field(default_factory=dict)
     stopped_by: str = ""
     rng_seed: int = 0
     elapsed_s: float = 0.0
+
+    @property
+    def coverage(self) -> float:
+        """Return the covered share of the prediction.
+
+        Returns
+        -------
+        float
+            After the last round; 0 before the first.
+        """
+        return self.coverages[-1] if self.coverages else 0.0
 
     def summary(self) -> str:
         """Return a few lines about the run.
@@ -99,7 +109,7 @@ class ExpandResult:
         refused = ", ".join(f"{n} {reason}" for reason, n in sorted(self.refused.items()))
         regions = ", ".join(f"{name}: {s:.2f}" for name, s in self.coverage_by_region.items())
         return (
-            f"{len(self.names)} patches, {self.area_cm2:.3f} cm2 in {self.rounds} rounds and "
+            f"{len(self.names)} patches, {self.area_cm2:.3f} cm2 in {len(self.coverages)} rounds, "
             f"{self.elapsed_s:.1f} s, stopped by {self.stopped_by} (rng_seed {self.rng_seed})"
             + (f"; not saved: {refused}" if refused else "")
             + f"\ncoverage {self.coverage:.3f} of the prediction"
@@ -170,13 +180,12 @@ def expand(
         size = round_size
         if limits.count is not None:
             size = min(size, limits.count - len(result.names))
-        targets = queue[:size] or run.draw_targets(result.rounds, size)
+        targets = queue[:size] or run.draw_targets(len(result.coverages), size)
         queue = queue[len(targets) :] if queue else []
         before = len(result.names)
         run.grow_round(targets, result, lambda: progress(*_position(result, run, limits, started)))
         dry = 0 if len(result.names) > before else dry + 1
-        result.rounds += 1
-        result.coverage = run.sample.fraction
+        result.coverages.append(run.sample.fraction)
         progress(*_position(result, run, limits, started))
         result.stopped_by = _stop_reason(result, limits, started, dry, bool(targets), bool(queue))
     result.coverage_by_region = run.sample.by_region()
@@ -197,8 +206,13 @@ def _stop_reason(
         return "count"
     if limits.time_s is not None and time.monotonic() - started >= limits.time_s:
         return "time"
-    if limits.coverage is not None and result.coverage >= limits.coverage:
-        return "coverage"
+    if limits.coverage is not None:
+        if result.coverage >= limits.coverage:
+            return "coverage"
+        before = result.coverages[-1 - _STALL_ROUNDS :][:1]
+        stalled = len(result.coverages) > _STALL_ROUNDS
+        if stalled and not queued and result.coverage - before[0] < _STALL_GAIN:
+            return "coverage that no longer grows"
     if not had_targets and not queued:
         return "saturation: every point looked at is on enough patches"
     if dry >= _DRY_ROUNDS:

@@ -14,32 +14,68 @@ A. Meijster, J. Roerdink, W. Hesselink, "A general algorithm for computing dista
 linear time", 2000 (the separation into one-dimensional minima).
 """
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import kernel
+from tracer.kernels._jit import inline_kernel, kernel
+from tracer.kernels.field_sampling import CODES_PER_VOXEL, ZERO_CODE
 
 _TILE = 4096  # values per step of a minimum: all of its rows stay in the L1 cache; measured
 
 
-def window_dtype(limit: int, radius: int) -> type[np.uint8] | type[np.uint16]:
-    """Return the smallest integer type that holds every sum of a transform.
+@inline_kernel
+def squared_limit(cap: float) -> int:
+    """Return the smallest squared distance at which the signed distance reaches a cap.
+
+    Parameters
+    ----------
+    cap : float
+        Voxels from the boundary, which lies half a voxel before the nearest voxel's centre.
+
+    Returns
+    -------
+    int
+        Squared voxels.
+    """
+    return math.ceil((cap + 0.5) * (cap + 0.5))
+
+
+@inline_kernel
+def window_radius(limit: int) -> int:
+    """Return the largest component that a squared distance below a limit can have.
 
     Parameters
     ----------
     limit : int
-        Squared distances from here on are not told apart.
-    radius : int
-        Half width of the window.
+        Squared voxels, at least 1.
+
+    Returns
+    -------
+    int
+        Half width of the window that finds all of them.
+    """
+    return int(math.sqrt(limit - 1))
+
+
+def window_dtype(cap: float) -> type[np.uint8] | type[np.uint16]:
+    """Return the smallest integer type that holds every sum of a transform.
+
+    Parameters
+    ----------
+    cap : float
+        Largest signed distance, voxels.
 
     Returns
     -------
     type
-        numpy.uint8 or numpy.uint16; the work arrays of :func:`squared_distances` have it.
+        numpy.uint8 or numpy.uint16; the work arrays have it.
     """
-    return np.uint8 if limit + radius * radius <= np.iinfo(np.uint8).max else np.uint16
+    limit = squared_limit(cap)
+    largest = limit + window_radius(limit) ** 2
+    return np.uint8 if largest <= np.iinfo(np.uint8).max else np.uint16
 
 
 @kernel
@@ -155,28 +191,82 @@ def _minima_along(
 
 
 @kernel
+def _step(
+    centre: NDArray[Any], above: NDArray[Any], below: NDArray[Any], step: int, out: NDArray[Any]
+) -> None:
+    """Fill in the smaller of a value and those one step to either side, plus the step."""
+    cast = out.dtype.type
+    add = cast(step)
+    for i in range(out.size):
+        a, b, old = above[i], below[i], centre[i]
+        new = cast(min(b, a) + add)
+        out[i] = min(old, new)
+
+
+@kernel
+def _square(values: NDArray[Any], radius: int, limit: int, out: NDArray[Any]) -> None:
+    """Square distances up to a radius; others become the limit."""
+    cast = out.dtype.type
+    largest, far = cast(radius), cast(limit)
+    for i in range(out.size):
+        value = values[i]
+        out[i] = cast(value * value) if value <= largest else far
+
+
+@kernel
+def _distances_along_rows(marks: NDArray[Any], radius: int, limit: int, out: NDArray[Any]) -> None:
+    """Fill in squared distances along flattened rows from marks that are 0 or radius + 1.
+
+    ``out[i]`` belongs to ``marks[i + radius]``. Steps of 1, 2, 4, ... reach any distance up to the
+    radius in a few minima. They run across the ends of rows: the outermost `radius` columns hold no
+    distance.
+    """
+    work = np.empty((2, _TILE + 2 * radius), marks.dtype)
+    for start in range(0, out.size, _TILE):
+        target = out[start : start + _TILE]
+        n = target.size + 2 * radius
+        _copy(marks[start : start + n], work[0, :n])
+        current, reach = 0, 0
+        while reach < radius:
+            step = min(reach + 1, radius - reach)
+            source, n = work[current], n - 2 * step
+            _step(
+                source[step : step + n],
+                source[2 * step : 2 * step + n],
+                source[:n],
+                step,
+                work[1 - current, :n],
+            )
+            current, reach = 1 - current, reach + step
+        _square(work[current, :n], radius, limit, target)
+
+
+@kernel
 def _mark(
     packed: NDArray[np.uint8],
     is_foreground: bool,
     low_zyx: NDArray[np.int64],
     high_zyx: NDArray[np.int64],
-    limit: int,
+    mark: int,
     out: NDArray[Any],
 ) -> None:
-    """Fill in 0 where a voxel belongs to the wanted side and lies in the box, else the limit."""
-    planes, rows, _ = out.shape
+    """Fill in 0 where a voxel belongs to the wanted side and lies in the box, else a mark."""
+    planes, rows, cols = out.shape
     cast = out.dtype.type
-    far, near = cast(limit), cast(0)
+    far, near = cast(mark), cast(0)
+    low, high = low_zyx[2], high_zyx[2]
     flip = np.uint8(0) if is_foreground else np.uint8(255)
     for i in range(planes):
         bit = np.uint8(128 >> (i & 7))
         for j in range(rows):
             target = out[i, j]
-            _fill(target, limit)
             if i < low_zyx[0] or i >= high_zyx[0] or j < low_zyx[1] or j >= high_zyx[1]:
+                _fill(target, mark)
                 continue
-            inner = target[low_zyx[2] : high_zyx[2]]
-            source = packed[i >> 3, j, low_zyx[2] : high_zyx[2]]
+            _fill(target[:low], mark)
+            _fill(target[high:cols], mark)
+            inner = target[low:high]
+            source = packed[i >> 3, j, low:high]
             for k in range(inner.size):
                 inner[k] = near if ((source[k] ^ flip) & bit) != 0 else far
 
@@ -188,7 +278,6 @@ def squared_distances(
     low_zyx: NDArray[np.int64],
     high_zyx: NDArray[np.int64],
     border: int,
-    radius: int,
     limit: int,
     work: NDArray[Any],
     out: NDArray[Any],
@@ -204,11 +293,9 @@ def squared_distances(
     low_zyx, high_zyx : ndarray of int64, shape (3,)
         Half-open box of the block that counts; voxels outside belong to neither side.
     border : int
-        Voxels of the block on every side that get no distance; at least `radius`.
-    radius : int
-        Half width of the window: every distance below the limit has components up to this.
+        Voxels of the block on every side that get no distance; at least the window's radius.
     limit : int
-        What larger squared distances become; ``limit - 1 < (radius + 1)²``.
+        What larger squared distances become.
     work : ndarray of uint8 or uint16, shape (planes * rows * cols,)
         Overwritten; of :func:`window_dtype`.
     out : ndarray of the same dtype and shape
@@ -217,17 +304,19 @@ def squared_distances(
 
     Notes
     -----
-    Three passes over the block, 2 radius + 1 minima per voxel and pass.
+    Three passes over the block; two of them take 2 radius + 1 minima per voxel.
     """
+    radius = window_radius(limit)
     n_rows = packed.shape[1]
     cols = packed.shape[2]
     planes = out.size // (n_rows * cols)
     kept_rows = n_rows - 2 * border
     kept = (planes - 2 * border) * kept_rows * cols
-    _mark(packed, is_foreground, low_zyx, high_zyx, limit, work.reshape((planes, n_rows, cols)))
-    _fill(out[:border], limit)
-    _fill(out[out.size - border :], limit)
-    _minima_along(work, out[border : out.size - border], 1, border, radius)
+    marks = work.reshape((planes, n_rows, cols))
+    _mark(packed, is_foreground, low_zyx, high_zyx, radius + 1, marks)
+    _fill(out[:radius], limit)
+    _fill(out[out.size - radius :], limit)
+    _distances_along_rows(work, radius, limit, out[radius : out.size - radius])
     for i in range(planes):
         _minima_along(
             out[i * n_rows * cols : (i + 1) * n_rows * cols],
@@ -241,14 +330,36 @@ def squared_distances(
 
 
 @kernel
+def _encode(
+    outside: NDArray[Any],
+    inside: NDArray[Any],
+    cap: float,
+    deepest: float,
+    out_codes: NDArray[np.uint8],
+) -> None:
+    """Fill in the codes of a row; single precision is exact enough, by a factor of 50."""
+    scale, half = np.float32(CODES_PER_VOXEL), np.float32(0.5)
+    largest_out, largest_in = np.float32(cap), np.float32(deepest)
+    zero = np.int32(ZERO_CODE)
+    for i in range(out_codes.size):
+        to_mask = np.int32(outside[i])
+        square = np.float32(np.int32(to_mask + np.int32(inside[i])))  # one of them is 0
+        distance = np.float32(np.sqrt(square)) - half
+        if to_mask > 0:
+            code = zero + np.int32(scale * min(distance, largest_out) + half)
+        else:
+            code = zero - np.int32(scale * min(distance, largest_in) + half)
+        out_codes[i] = np.uint8(code)
+
+
+@kernel
 def signed_codes(
     packed: NDArray[np.uint8],
     low_zyx: NDArray[np.int64],
     high_zyx: NDArray[np.int64],
     border: int,
-    radii: tuple[int, int],
-    codes_outside: NDArray[np.uint8],
-    codes_inside: NDArray[np.uint8],
+    cap: float,
+    deepest: float,
     work: NDArray[Any],
     out_codes: NDArray[np.uint8],
 ) -> None:
@@ -262,29 +373,25 @@ def signed_codes(
         Half-open box of the block that lies in the volume.
     border : int
         Voxels of the block on every side that get no code.
-    radii : tuple of int
-        Half widths of the windows outside and inside the mask.
-    codes_outside, codes_inside : ndarray of uint8, shape (limit + 1,)
-        Code of each squared distance to the mask, and to its complement.
+    cap, deepest : float
+        Largest distances outside and inside the mask, voxels.
     work : ndarray of uint8 or uint16, shape (3, planes * rows * cols)
-        Overwritten.
+        Overwritten; of :func:`window_dtype` for the larger of both.
     out_codes : ndarray of uint8, shape (planes - 2 border, rows - 2 border, cols - 2 border)
-        The codes. A voxel of the mask gets one of `codes_inside`.
+        ``round(8 signed distance) + 64``.
     """
     outside, inside = work[1], work[2]
-    squared_distances(
-        packed, True, low_zyx, high_zyx, border, radii[0], codes_outside.size - 1, work[0], outside
-    )
-    squared_distances(
-        packed, False, low_zyx, high_zyx, border, radii[1], codes_inside.size - 1, work[0], inside
-    )
+    limit, deep_limit = squared_limit(cap), squared_limit(deepest)
+    squared_distances(packed, True, low_zyx, high_zyx, border, limit, work[0], outside)
+    squared_distances(packed, False, low_zyx, high_zyx, border, deep_limit, work[0], inside)
     planes, rows, cols = out_codes.shape
     for i in range(planes):
         for j in range(rows):
             start = (i * rows + j) * packed.shape[2] + border
-            to_mask = outside[start : start + cols]
-            to_rest = inside[start : start + cols]
-            target = out_codes[i, j]
-            for k in range(cols):
-                square = to_mask[k]
-                target[k] = codes_outside[square] if square > 0 else codes_inside[to_rest[k]]
+            _encode(
+                outside[start : start + cols],
+                inside[start : start + cols],
+                cap,
+                deepest,
+                out_codes[i, j],
+            )

@@ -25,7 +25,12 @@ from tracer.errors import ParamsError
 from tracer.field_cache import FieldCache
 from tracer.field_pool import ChunkPool
 from tracer.foreground import BITS, Foreground
-from tracer.kernels.distance_transform import signed_codes, window_dtype
+from tracer.kernels.distance_transform import (
+    signed_codes,
+    squared_limit,
+    window_dtype,
+    window_radius,
+)
 from tracer.kernels.field_sampling import (
     CHUNK,
     CODES_PER_VOXEL,
@@ -36,8 +41,7 @@ from tracer.kernels.field_sampling import (
 from tracer.volume import Volume
 
 DEEPEST = 7.9  # voxels inside a sheet that are told apart
-LARGEST_CAP = 23  # 64 + 8 * 23 is the last whole voxel below 256
-_INSIDE_RADIUS = 8  # window that finds every depth below DEEPEST
+LARGEST_CAP = 23.0  # 64 + 8 * 23 is the last whole voxel below 256
 
 Index3 = tuple[int, int, int]
 
@@ -88,8 +92,8 @@ class DistanceField:
         The prediction, uint8.
     threshold : int
         Smallest foreground value, 1 to 255.
-    cap : int
-        Largest distance, voxels, 1 to LARGEST_CAP.
+    cap : float
+        Largest distance, voxels, 1 to LARGEST_CAP; rounded to eighths.
     cache_root : str or Path, optional
         Folder of the disk cache, shared by any number of processes. None: nothing is written.
     cache_limit_gb : float, optional
@@ -132,15 +136,15 @@ class DistanceField:
         self,
         volume: Volume,
         threshold: int = 170,
-        cap: int = 8,
+        cap: float = 8.0,
         cache_root: str | Path | None = None,
         cache_limit_gb: float | None = None,
         cache_size_bytes: float = 1e9,
     ) -> None:
         if not 1 <= threshold <= 255:
             raise ParamsError(f"threshold = {threshold}: must lie between 1 and 255")
-        if not 1 <= cap <= LARGEST_CAP or cap != int(cap):
-            raise ParamsError(f"cap = {cap}: must be a whole number from 1 to {LARGEST_CAP}")
+        if not 1 <= cap <= LARGEST_CAP:
+            raise ParamsError(f"cap = {cap}: must lie between 1 and {LARGEST_CAP:g} voxels")
         if cache_limit_gb is not None and not cache_limit_gb > 0:
             raise ParamsError(f"cache_limit_gb = {cache_limit_gb}: must be positive, or not given")
         if not cache_size_bytes > 0:
@@ -148,19 +152,17 @@ class DistanceField:
         volume.require_prediction()
         self.volume = volume
         self.threshold = int(threshold)
-        self.cap = float(cap)
+        self.cap = round(cap * CODES_PER_VOXEL) / CODES_PER_VOXEL
         self.shape_zyx = volume.shape_zyx
         self.grid_zyx = _grid(volume.shape_zyx)
         self._shape = np.array(volume.shape_zyx, np.int64)
         self._stats = FieldStats()
         self._pool = ChunkPool(self.grid_zyx, cache_size_bytes)
         self._foreground = Foreground(volume, self.threshold)
-        self._radius = int(cap)
-        self._border = -(-max(self._radius, _INSIDE_RADIUS) // BITS) * BITS
+        farthest = max(self.cap, DEEPEST)
+        self._border = -(-window_radius(squared_limit(farthest)) // BITS) * BITS
         edge = CHUNK + 1 + 2 * self._border
-        self._codes = _code_tables(self._radius)
-        limit = self._codes[0].size - 1
-        self._work = np.empty((3, edge**3), window_dtype(limit, max(self._radius, _INSIDE_RADIUS)))
+        self._work = np.empty((3, edge**3), window_dtype(farthest))
         self._cache: FieldCache | None = None
         if cache_root is not None:
             self._cache = FieldCache(
@@ -331,7 +333,7 @@ class DistanceField:
             started = time.perf_counter()
             codes = self._pool.pool[slot]
             self._transform(index, packed, codes)
-            is_far = bool(codes.min() == self._codes[0][-1])
+            is_far = bool(codes.min() == ZERO_CODE + CODES_PER_VOXEL * self.cap)
             self._stats.transform_s += time.perf_counter() - started
             if not is_far:
                 self._pool.assign(chunk, slot)
@@ -367,8 +369,7 @@ class DistanceField:
         start = np.array(index) * CHUNK - self._border
         low = np.maximum(-start, 0)
         high = np.minimum(self._shape - start, packed.shape[1])
-        radii = (self._radius, _INSIDE_RADIUS)
-        signed_codes(packed, low, high, self._border, radii, *self._codes, self._work, out_codes)
+        signed_codes(packed, low, high, self._border, self.cap, DEEPEST, self._work, out_codes)
         # A cell at the upper face of the volume has no next voxel: its weight is 0, but a gradient
         # would show it.
         n_z, n_y, n_x = self._shape - np.array(index) * CHUNK
@@ -380,12 +381,3 @@ class DistanceField:
 def _grid(shape_zyx: Index3) -> Index3:
     z, y, x = (-(-n // CHUNK) for n in shape_zyx)
     return z, y, x
-
-
-def _code_tables(cap: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the code of every squared distance outside and inside, up to where both stay."""
-    outside = np.sqrt(np.arange(cap * cap + cap + 2)) - 0.5  # the last one is beyond the cap
-    inside = np.sqrt(np.arange(int((DEEPEST + 0.5) ** 2) + 2)) - 0.5
-    codes_outside = np.round(CODES_PER_VOXEL * np.minimum(outside, cap))
-    codes_inside = np.round(-CODES_PER_VOXEL * np.minimum(inside, DEEPEST))
-    return (codes_outside + ZERO_CODE).astype(np.uint8), (codes_inside + ZERO_CODE).astype(np.uint8)

@@ -50,7 +50,8 @@ def values():
 
 
 @pytest.mark.parametrize(
-    "cap", [1, 3, 8, *(pytest.param(cap, marks=pytest.mark.slow) for cap in (12, LARGEST_CAP))]
+    "cap",
+    [1, 3.625, 4, 8, *(pytest.param(cap, marks=pytest.mark.slow) for cap in (12, LARGEST_CAP))],
 )
 def test_field__equals_the_exact_transform_across_seams(values, cap):
     got = whole(DistanceField(FieldVolume(values), cap=cap))
@@ -170,7 +171,7 @@ def test_field__refuses_a_volume_that_is_no_prediction(shared_data, tmp_path):
         {"threshold": 256},
         {"cap": 0},
         {"cap": 24},
-        {"cap": 2.5},
+        {"cap": np.nan},
         {"cache_limit_gb": 0},
         {"cache_size_bytes": 0},
     ],

@@ -56,24 +56,26 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as one line."""
     click.echo(f"warning: {message}", err=True)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n"
+    "  tracer phantom scroll --size 256 --text HELLO\n"
+    "  tracer seed scroll/prediction.zarr scroll/paths --count 10 --min-area-cm 0.01\n"
+    "  tracer COMMAND --help",
+)
 @click.version_option(__version__, prog_name="tracer")
 @click.option("--debug", is_flag=True, help="Show the full traceback of an error.")
 @click.option("-v", "--verbose", count=True, help="Say more; repeat for even more.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary; errors only.")
 @click.pass_context
 def tracer(ctx: click.Context, debug: bool, verbose: int, quiet: bool) -> None:
-    r"""Virtually unwrap a carbonised papyrus roll, from CT scan to readable layers.
-
-    \b
-    Example:
-      tracer phantom demo/scroll --size 256 --text HELLO
-      tracer info demo/scroll/prediction.zarr
-    """
+    """Virtually unwrap a carbonised papyrus roll, from CT scan to readable layers."""
     ctx.obj = {"debug": debug, "verbose": verbose, "quiet": quiet}
     warnings.simplefilter("always", TracerWarning)
     warnings.showwarning = _show_warning

@@ -12,7 +12,7 @@ from tracer.params import Params
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-_CLICK_TYPES: dict[Any, click.ParamType] = {
+_CLICK_TYPES: dict[Any, Any] = {
     int: click.INT,
     float: click.FLOAT,
     str: click.STRING,

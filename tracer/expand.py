@@ -288,14 +288,16 @@ class _Run:
         """Return an uncovered voxel of the sample, or a vertex of a random patch."""
         uncovered = np.flatnonzero(~self.sample.covered)
         if rng.random() < _UNCOVERED_SHARE and len(uncovered):
-            return self.sample.points_xyz[uncovered[int(rng.integers(len(uncovered)))]]
+            voxel: NDArray[np.float64] = self.sample.points_xyz[rng.choice(uncovered)]
+            return voxel
         surface = self.collection.load(names[int(rng.integers(len(names)))])
         allowed = surface.valid
         if rng.random() < _EDGE_SHARE:
             allowed = surface.valid & ~_eroded(surface.valid, _RIM_CELLS)
         rows, cols = np.nonzero(allowed)
         chosen = int(rng.integers(len(rows)))
-        return surface.points_xyz[rows[chosen], cols[chosen]].astype(np.float64)
+        vertex: NDArray[np.float64] = surface.points_xyz[rows[chosen], cols[chosen]].astype(float)
+        return vertex
 
     def grow_round(
         self, targets: Sequence[Point], result: ExpandResult, report: Callable[[], None]

@@ -97,8 +97,8 @@ def find_start(
     distance = float(field.sample(seed[None])[0])
     if distance > params.seed_tolerance:
         raise SeedError(
-            f"{where} lies {_at_least(distance, field.cap)} voxels off the prediction; pick a point "
-            f"on it or raise seed_tolerance ({params.seed_tolerance:g})"
+            f"{where} lies {_at_least(distance, field.cap)} voxels off the prediction; pick a "
+            f"point on it or raise seed_tolerance ({params.seed_tolerance:g})"
         )
     thickness = _region_thickness(field, seed)
     for candidate in _candidates(field, seed, thickness, params.start_radius):
@@ -162,7 +162,9 @@ def _aligned(
         along = np.array([1.0, 0.0, 0.0]) - normal[0] * normal
     v = along / np.linalg.norm(along)
     u = np.cross(v, normal)
-    scan = scan_across(view, *point, *normal, limits.probe_reach)
+    x, y, z = (float(value) for value in point)
+    nx, ny, nz = (float(value) for value in normal)
+    scan = scan_across(view, x, y, z, nx, ny, nz, limits.probe_reach)
     if not scan.found or scan.thickness > limits.thickness_factor * thickness + 1.0:
         return None
     return Start(point + scan.centre * normal, u, v, thickness)

@@ -61,7 +61,8 @@ def find_random_seed(
         box = volume.read(0, tuple(low.tolist()), tuple((ray.max(axis=0) + 1).tolist()))
         on_sheet = box[tuple((ray - low).T)] >= threshold
         if on_sheet.any():
-            return ray[int(on_sheet.argmax())][::-1].astype(np.float64)
+            seed: NDArray[np.float64] = ray[int(on_sheet.argmax())][::-1].astype(np.float64)
+            return seed
     raise NothingFoundError(
         f"{volume.path}: none of {_MAX_TRIES} random rays met a voxel >= {threshold}; is this a "
         "surface prediction?"

@@ -29,9 +29,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("render", "Render flattened layers of a surface."),
     "layers": ("layers", "Split, contrast and stitch rendered layers for ink models."),
     "score": ("score", "Score surfaces against a phantom's truth."),
-    "check": ("check", "Check surfaces and collections, with a verdict."),
-    "compare": ("compare", "Compare two surfaces or collections."),
-    "convert": ("convert", "Convert surfaces to and from meshes and labels."),
 }
 
 

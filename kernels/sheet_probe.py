@@ -6,8 +6,8 @@ nearest to it::
         + + + + . . . [ # # # # # ] . . .        # sheet   . outside   + next wrap
                     x-----> centre of the run, its thickness, and what lies on the other side
 
-Scans of a point and of a ring around it see whether the sheet is single (thin runs whose centres lie
-in one plane), merged with its neighbour (thick runs) or missing (no run). The plane through the
+Scans of a point and of a ring around it see whether the sheet is single (thin runs whose centres
+lie in one plane), merged with its neighbour (thick runs) or missing (no run). The plane through the
 centres is the local sheet, so its tilt against the mesh is the normal deviation.
 
 Codes are those of :class:`tracer.kernels.field_sampling.FieldView`, read at the nearest voxel.

@@ -22,7 +22,7 @@ from tracer.progress import Progress, silent
 from tracer.seed import Point, SeedOutcome, SeedTask, grow_or_explain, open_field
 from tracer.seed_params import SeedParams
 from tracer.volume import Volume
-from tracer.workers import run_tasks
+from tracer.workers import Workers
 
 ROUND_SIZE = 16  # targets per round
 _TRIES_PER_TARGET = 200  # points looked at before a round is cut short
@@ -170,27 +170,44 @@ def expand(
     if not collection.names():
         raise NothingFoundError(f"{paths}: no patch to expand; run tracer seed first")
     rng_seed = secrets.randbits(32) if params.rng_seed is None else params.rng_seed
-    run = _Run(collection, volume, params, rng_seed, workers)
     started = time.monotonic()
     result = ExpandResult(rng_seed=rng_seed)
-    run.connect_unconnected()
-    queue = list(into)
+    with Workers(workers) as pool:
+        run = _Run(collection, volume, params, rng_seed, pool)
+        run.connect_unconnected()
+        _expand_until(run, result, limits, list(into), round_size, started, progress)
+    result.coverage_by_region = run.sample.by_region()
+    result.elapsed_s = time.monotonic() - started
+    return result
+
+
+def _expand_until(
+    run: "_Run",
+    result: ExpandResult,
+    limits: ExpandLimits,
+    queue: list[Point],
+    round_size: int,
+    started: float,
+    progress: Progress,
+) -> None:
+    """Grow rounds until a limit is reached."""
     dry = 0
+
+    def report() -> None:
+        progress(*_position(result, run, limits, started))
+
     while not result.stopped_by:
         size = round_size
         if limits.count is not None:
             size = min(size, limits.count - len(result.names))
         targets = queue[:size] or run.draw_targets(len(result.coverages), size)
-        queue = queue[len(targets) :] if queue else []
+        del queue[:size]
         before = len(result.names)
-        run.grow_round(targets, result, lambda: progress(*_position(result, run, limits, started)))
+        run.grow_round(targets, result, report)
         dry = 0 if len(result.names) > before else dry + 1
         result.coverages.append(run.sample.fraction)
-        progress(*_position(result, run, limits, started))
+        report()
         result.stopped_by = _stop_reason(result, limits, started, dry, bool(targets), bool(queue))
-    result.coverage_by_region = run.sample.by_region()
-    result.elapsed_s = time.monotonic() - started
-    return result
 
 
 def _stop_reason(
@@ -244,7 +261,7 @@ class _Run:
         volume: Volume,
         params: SeedParams,
         rng_seed: int,
-        workers: int,
+        workers: Workers,
     ) -> None:
         self.collection = collection
         self.index = collection.index()
@@ -318,7 +335,7 @@ class _Run:
         ]
         self._item += len(tasks)
         outcomes: dict[int, SeedOutcome] = {}
-        for index, outcome in run_tasks(grow_or_explain, tasks, self._workers):
+        for index, outcome in self._workers.run(grow_or_explain, tasks):
             outcomes[index] = outcome
             report()
         names = []

@@ -1,15 +1,17 @@
 """Run independent tasks in worker processes, with results in the order of the tasks.
 
 One worker is one process with one thread: BLAS and OpenMP pools are capped at 1, because an
-uncapped pool costs several times the CPU time for nothing. With one worker the tasks run in this process.
+uncapped pool costs several times the CPU time for nothing. With one worker the tasks run in this
+process.
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tracer.errors import TracerError
 
@@ -20,7 +22,6 @@ _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
     "BLIS_NUM_THREADS",
 )
 
@@ -29,10 +30,83 @@ class WorkerDiedError(TracerError, RuntimeError):
     """A worker process was killed; finished results are safe."""
 
 
+class Workers:
+    """A pool of worker processes that starts with its first tasks and is used again.
+
+    Parameters
+    ----------
+    count : int
+        Number of processes; 1 runs every task in this process.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Yield (task index, result) as tasks finish.
+
+        Parameters
+        ----------
+        function : callable
+            Module-level function of one task; pure, so that results do not depend on scheduling.
+        tasks : sequence
+            Picklable inputs.
+
+        Yields
+        ------
+        index : int
+            Which task.
+        result : object
+            What the function returned.
+
+        Raises
+        ------
+        WorkerDiedError
+            If a worker was killed, for instance because memory ran out.
+        """
+        if self._count <= 1:
+            for index, task in enumerate(tasks):
+                yield index, function(task)
+            return
+        pool = self._started()
+        try:
+            futures = {pool.submit(function, task): index for index, task in enumerate(tasks)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(
+                "a worker process was killed (out of memory?); what is finished is kept, use fewer "
+                "--workers or a smaller cache_size and run again"
+            ) from error
+
+    def _started(self) -> ProcessPoolExecutor:
+        """Return the pool, started on first use."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._count, mp_context=get_context("spawn"), initializer=_start_worker
+            )
+        return self._pool
+
+
+def _start_worker() -> None:
+    """Cap thread pools at one thread; leave interrupts to the parent, which shuts down in order."""
+    # Libraries read these when they are imported, which in a worker happens with its first task.
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def run_tasks(
     function: Callable[[T], R], tasks: Sequence[T], workers: int
 ) -> Iterator[tuple[int, R]]:
-    """Yield (task index, result) as tasks finish.
+    """Yield (task index, result) as tasks finish, from a pool of its own.
 
     Parameters
     ----------
@@ -55,30 +129,5 @@ def run_tasks(
     WorkerDiedError
         If a worker was killed, for instance because memory ran out.
     """
-    if workers <= 1 or len(tasks) <= 1:
-        for index, task in enumerate(tasks):
-            yield index, function(task)
-        return
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # children read it at start
-    try:
-        context = get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
-            futures = {pool.submit(function, task): index for index, task in enumerate(tasks)}
-            try:
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-            except BrokenProcessPool as error:
-                raise WorkerDiedError(
-                    "a worker process was killed (out of memory?); what is finished is kept, use "
-                    "fewer --workers or a smaller cache_size and run again"
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with Workers(min(workers, len(tasks))) as pool:
+        yield from pool.run(function, tasks)

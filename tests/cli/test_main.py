@@ -9,7 +9,7 @@ def run_python(code):
 
 
 def test_import__loads_no_heavy_package():
-    heavy = "numba scipy open3d zarr pyceres tifffile".split()
+    heavy = ["numba", "scipy", "open3d", "zarr", "pyceres", "tifffile"]
     code = f"import sys, tracer, tracer.cli.main; print([m for m in {heavy} if m in sys.modules])"
     assert run_python(code).strip() == "[]"
 

@@ -1,5 +1,6 @@
 """The stage: patches in, one flat surface per component out, with all that was found on the way."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -244,6 +245,7 @@ def unroll(
             continue
         report(4, len(_STEPS), _STEPS[3])
         sheet, state = _complete(sheet, params, prediction, report)
+        sheet, state = _above_zero(sheet, state)
         components.append(Unrolled(number=number, sheet=sheet, state=state, n_vertices=size))
     if not components:
         raise CollectionError(
@@ -251,6 +253,18 @@ def unroll(
         )
     report(len(_STEPS), len(_STEPS), "done")
     return UnrollResult(solved=solved, components=tuple(components), left_out=left_out)
+
+
+def _above_zero(sheet: Sheet, state: NDArray[np.uint8]) -> tuple[Sheet, NDArray[np.uint8]]:
+    """Return the sheet without nodes at z <= 0, which every reader of a surface takes for none."""
+    there = (state > 0) & (np.nan_to_num(sheet.points_xyz[..., 2]) > 0)
+    cleaned = dataclasses.replace(
+        sheet,
+        points_xyz=np.where(there[..., None], sheet.points_xyz, np.nan),
+        winding=np.where(there, sheet.winding, np.nan),
+        confidence=np.where(there, sheet.confidence, 0.0).astype(np.float32),
+    )
+    return cleaned, np.where(there, state, 0).astype(np.uint8)
 
 
 def _complete(

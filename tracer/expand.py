@@ -21,6 +21,7 @@ from tracer.errors import NothingFoundError
 from tracer.progress import Progress, silent
 from tracer.seed import Point, SeedOutcome, SeedTask, grow_or_explain, open_field
 from tracer.seed_params import SeedParams
+from tracer.tifxyz import read_meta
 from tracer.volume import Volume
 from tracer.workers import Workers
 
@@ -272,6 +273,7 @@ class _Run:
         self._rng_seed = rng_seed
         self._workers = workers
         self._item = 0
+        self._keys: dict[str, tuple[tuple[float, ...], float, str]] = {}
 
     def connect_unconnected(self) -> None:
         """Record the overlaps of patches that have none on file: seeds, or an interrupted run's."""
@@ -287,7 +289,7 @@ class _Run:
     def draw_targets(self, round_number: int, size: int) -> list[Point]:
         """Return points that too few patches contain, apart from each other."""
         rng = np.random.default_rng([self._rng_seed, 0xE0, round_number])
-        names = self.collection.names()
+        names = self._names_by_content()
         targets: list[NDArray[np.float64]] = []
         apart = _APART * self._params.step_size
         for _ in range(_TRIES_PER_TARGET * size):
@@ -300,6 +302,15 @@ class _Run:
             if len(self.index.patches_near(point[None])) < self._params.tgt_overlap_count:
                 targets.append(point)
         return [(float(p[0]), float(p[1]), float(p[2])) for p in targets]
+
+    def _names_by_content(self) -> list[str]:
+        """Return the patches in an order that does not depend on when each was saved."""
+        for name in self.collection.names():
+            if name not in self._keys:
+                meta = read_meta(self.collection.patch_path(name))
+                seed = tuple(float(v) for v in meta.get("seed") or ())
+                self._keys[name] = (seed, float(meta.get("area_vx2") or 0.0), name)
+        return sorted(self.collection.names(), key=lambda name: self._keys[name])
 
     def _draw_point(self, rng: np.random.Generator, names: list[str]) -> NDArray[np.float64]:
         """Return an uncovered voxel of the sample, or a vertex of a random patch."""

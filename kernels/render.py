@@ -120,9 +120,10 @@ def row_lines(
         out_lines[n, 0] = z * factor + shift
         out_lines[n, 1] = y * factor + shift
         out_lines[n, 2] = x * factor + shift
-        out_lines[n, 3] = nz / length * factor
-        out_lines[n, 4] = ny / length * factor
-        out_lines[n, 5] = nx / length * factor
+        unit = factor / length
+        out_lines[n, 3] = nz * unit
+        out_lines[n, 4] = ny * unit
+        out_lines[n, 5] = nx * unit
         out_pixels[n] = j
         n += 1
     return n

@@ -374,4 +374,11 @@ def plan_job(job: Job, *, progress: Progress = silent) -> list[TileChunks]:
     list of TileChunks
         Tiles that show the surface.
     """
-    return plan_tiles(job.geometry, job.canvas, job.sampling, job.source, progress=progress)
+    return plan_tiles(
+        job.geometry,
+        job.canvas,
+        job.sampling,
+        job.source,
+        threads=job.threads,
+        progress=progress,
+    )

@@ -14,6 +14,7 @@ read and nothing depends on the timing of threads:
 import dataclasses
 import heapq
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from tracer.progress import Progress, silent
 from tracer.render.canvas import Canvas
 from tracer.render.chunk_source import ChunkSource
 from tracer.render.geometry import Geometry
+from tracer.render.workers import executor
 
 WINDOW = 8  # tiles in work at once; fixed, so that the plan does not depend on the threads
 _HILBERT_BITS = 12  # chunks per axis of the largest scroll scans: 1,000
@@ -171,6 +173,7 @@ def plan_tiles(
     sampling: Sampling,
     source: ChunkSource,
     *,
+    threads: int = 1,
     progress: Progress = silent,
 ) -> list[TileChunks]:
     """Return the tiles that show the surface, in the order in which they are rendered.
@@ -185,6 +188,8 @@ def plan_tiles(
         Level and offsets.
     source : ChunkSource
         Only its shapes are used.
+    threads : int
+        Threads to use; the result does not depend on them.
     progress : Progress
         Called with tiles done.
 
@@ -194,11 +199,14 @@ def plan_tiles(
         Sorted along a Hilbert curve through the volume. The order depends on nothing else.
     """
     tiles = []
-    for index in range(canvas.n_tiles):
-        tile = touched_chunks(geometry, canvas, sampling, source, index)
-        if tile.n_valid:
-            tiles.append(tile)
-        progress(index + 1, canvas.n_tiles, "finding chunks")
+    with executor(threads) as workers:
+        found = workers.map(
+            partial(touched_chunks, geometry, canvas, sampling, source), range(canvas.n_tiles)
+        )
+        for done, tile in enumerate(found, start=1):
+            if tile.n_valid:
+                tiles.append(tile)
+            progress(done, canvas.n_tiles, "finding chunks")
     centres = np.array(
         [tile.chunks.mean(axis=0) if len(tile.chunks) else (0.0, 0.0, 0.0) for tile in tiles]
     ).reshape(-1, 3)

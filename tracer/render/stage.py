@@ -1,6 +1,7 @@
 """The render stage: a surface in, layers on disk or in memory out."""
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,33 @@ from tracer.surface import Surface
 
 if TYPE_CHECKING:
     from tracer.volume import Volume
+
+
+_PLANNING_SHARE = 0.15  # of the time, roughly: finding chunks against sampling them
+
+
+def _part(progress: Progress, first: float, last: float) -> Progress:
+    """Return a callback for a part of the work that takes the share `first` to `last`."""
+
+    def update(done: float, total: float, note: str = "") -> None:
+        share = done / total if total else 1.0
+        progress(first + (last - first) * share, 1.0, note)
+
+    return update
+
+
+def _with_rate(progress: Progress) -> Progress:
+    """Return a callback for pixels done that adds their rate to the note."""
+    started = time.monotonic()
+    before: float | None = None
+
+    def update(done: float, total: float, note: str = "") -> None:
+        nonlocal before
+        before = done if before is None else before
+        rate = (done - before) / max(time.monotonic() - started, 1e-3) / 1e6
+        progress(done, total, f"{note}, {rate:.2f} Mpixel/s")
+
+    return update
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +211,16 @@ def render_surface(
             was_complete=True,
         )
     try:
-        tiles = plan_job(job)
+        tiles = plan_job(job, progress=_part(progress, 0.0, _PLANNING_SHARE))
         kept = outputs.finished()
-        read = run_job(job, tiles, outputs.encode, outputs.commit, skip=kept, progress=progress)
+        read = run_job(
+            job,
+            tiles,
+            outputs.encode,
+            outputs.commit,
+            skip=kept,
+            progress=_with_rate(_part(progress, _PLANNING_SHARE, 1.0)),
+        )
         result = RenderResult(
             directory=destination.directory,
             shape=shape,

@@ -1,7 +1,7 @@
 """Threads, or none: one interface for both."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -34,6 +34,34 @@ class Inline(Executor):
         except Exception as error:  # noqa: BLE001 - handed on by result()
             future.set_exception(error)
         return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[T]:
+        """Return results one by one, each computed when it is asked for.
+
+        Parameters
+        ----------
+        fn : callable
+            What to run.
+        *iterables : iterable
+            Its arguments.
+        timeout : float, optional
+            No effect.
+        chunksize : int
+            No effect.
+
+        Returns
+        -------
+        iterator
+            In order.
+        """
+        return map(fn, *iterables)
 
 
 @contextlib.contextmanager

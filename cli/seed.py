@@ -54,11 +54,27 @@ def _is_number(text: str) -> bool:
     return True
 
 
+class _WithNegativeNumbers(click.Command):
+    """A command whose last arguments may be numbers below zero, which look like options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Protect a point x y z at the end or before the options by moving it behind `--`."""
+        for i in range(len(args) - 2 if "--" not in args else 0):
+            point = args[i : i + 3]
+            of_option = i > 0 and args[i - 1].startswith("-") and not _is_number(args[i - 1])
+            if all(map(_is_number, point)) and not of_option:
+                args = [*args[:i], *args[i + 3 :], "--", *point]
+                break
+        return super().parse_args(ctx, args)
+
+
 @click.command(
-    context_settings={"ignore_unknown_options": False},
+    cls=_WithNegativeNumbers,
     epilog="\b\nExamples:\n"
     "  tracer seed scroll/prediction.zarr scroll/paths seed.json 321 153 385\n"
     "  tracer seed scroll/prediction.zarr scroll/paths seed.json --count 100 --workers 8\n"
+    "  tracer seed scroll/prediction.zarr scroll/paths seed.json --resume scroll/paths/PATCH "
+    "--rewind-gen 40\n"
     "  seq 1 5000 | xargs -P 8 -I{} tracer seed scroll/prediction.zarr scroll/paths seed.json",
 )
 @click.argument("arguments", nargs=-1, metavar="VOLUME PATHS [PARAMS] [X Y Z]")
@@ -68,6 +84,9 @@ def _is_number(text: str) -> bool:
 )
 @click.option("-p", "--params", "params_file", type=click.Path(path_type=Path), help="Params JSON.")
 @click.option("-s", "--seed", "seed_point", type=float, nargs=3, help="Explicit seed x y z.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), help="Segment to grow on, into a patch of its own."
+)
 @click.option("--count", type=click.IntRange(1), default=1, help="Number of random seeds.")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Worker processes.")
 @params_options(SeedParams)
@@ -77,18 +96,19 @@ def seed(
     paths: Path | None,
     params_file: Path | None,
     seed_point: tuple[float, float, float] | None,
+    resume: Path | None,
     count: int,
     workers: int,
     **options: Any,
 ) -> None:
-    """Grow patches from an explicit point, or from random points on the prediction."""
+    """Grow patches from an explicit point, from random points, or on from a saved patch."""
     from tracer.seed import seed as grow_seeds
     from tracer.volume import Volume
 
     volume, paths, params_file, point = split_positionals(arguments, volume, paths, params_file)
     params = SeedParams.load(params_file, given(SeedParams, options))
     point = seed_point or point
-    if params.mode == "expansion":
+    if params.mode == "expansion" and resume is None:
         from tracer.cli.expand import expand_once
 
         expand_once(volume, paths, params)
@@ -100,6 +120,7 @@ def seed(
             params,
             points=[point] if point else [],
             count=count,
+            resume=resume,
             workers=workers,
             progress=progress,
         )

@@ -758,11 +758,19 @@ def try_candidate(
 def _refill_fringe(
     grid: PatchGrid, counters: NDArray[np.int64], out_fringe: NDArray[np.int64]
 ) -> int:
-    """Fill in all accepted vertices and return their number."""
+    """Fill in all accepted vertices that have a free neighbour and return their number."""
     n = 0
     for r in range(counters[ROW_MIN], counters[ROW_MAX] + 1):
         for c in range(counters[COL_MIN], counters[COL_MAX] + 1):
-            if grid.state[r, c] == ON_SHEET:
+            if grid.state[r, c] != ON_SHEET:
+                continue
+            # the others offer no candidates, but would keep the chunks of the whole patch loaded
+            if (
+                grid.state[r, c + 1] != ON_SHEET
+                or grid.state[r, c - 1] != ON_SHEET
+                or grid.state[r + 1, c] != ON_SHEET
+                or grid.state[r - 1, c] != ON_SHEET
+            ):
                 out_fringe[n, 0] = r
                 out_fringe[n, 1] = c
                 n += 1

@@ -102,6 +102,49 @@ class GrowingGrid:
         self.levels[1] = thickness
         self.counters[growth.THICKNESS_COUNT] = _START_WEIGHT
 
+    def put_patch(
+        self,
+        points_xyz: NDArray[np.float64],
+        normals: NDArray[np.float64],
+        state: NDArray[np.uint8],
+        generations: NDArray[np.int64],
+        thickness: float,
+    ) -> None:
+        """Lay a finished patch into the middle; vertices with a free neighbour become the fringe.
+
+        Parameters
+        ----------
+        points_xyz, normals : ndarray of float64, shape (middle_rows, middle_cols, 3)
+            Vertices in voxels and their unit normals; read where `state` is not zero.
+        state : ndarray of uint8, shape (middle_rows, middle_cols)
+            What each vertex is.
+        generations : ndarray of int64, shape (middle_rows, middle_cols)
+            When each was accepted; growth goes on after the last.
+        thickness : float
+            Thickness of the sheets around, voxels.
+        """
+        first = self.border
+        rows, cols = state.shape
+        window = np.s_[first : first + rows, first : first + cols]
+        placed = state > 0
+        self.patch.points[window][placed] = points_xyz[placed]
+        self.patch.normals[window][placed] = normals[placed]
+        self.patch.state[window] = state
+        self.patch.generation[window] = generations
+        accepted = self.patch.state == ON_SHEET
+        enclosed = np.zeros_like(accepted)
+        enclosed[1:-1, 1:-1] = (
+            accepted[:-2, 1:-1] & accepted[2:, 1:-1] & accepted[1:-1, :-2] & accepted[1:-1, 2:]
+        )
+        fringe = np.argwhere(accepted & ~enclosed)
+        self.fringe[: len(fringe)] = fringe
+        self.counters[growth.GENERATION] = generations[placed].max()
+        self.counters[growth.ACCEPTED] = accepted.sum()
+        self.counters[growth.FRINGE] = len(fringe)
+        self.counters[growth.ROW_MIN :][:4] = first, first + rows - 1, first, first + cols - 1
+        self.levels[1] = thickness
+        self.counters[growth.THICKNESS_COUNT] = _START_WEIGHT
+
     def tiles(self) -> Iterator[Box]:
         """Yield boxes that cover the rows and columns in use, in a fixed order.
 

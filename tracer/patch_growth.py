@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from tracer.growing_grid import GrowingGrid
 from tracer.kernels import growth
 from tracer.kernels.placement import ON_SHEET, PlacementWeights
+from tracer.patch_resume import resume_grid
 from tracer.patch_start import find_start
 
 if TYPE_CHECKING:
     from tracer.distance_field import DistanceField
     from tracer.seed_params import SeedParams
+    from tracer.surface import Surface
 
 ON_PREDICTION = 1.0  # voxels beyond the sheet's boundary that still count as on it
 _CLOSING_ROUNDS = 2  # a hole that two rounds do not close is a hole of the sheet
@@ -121,6 +123,38 @@ def grow_patch(
     grid, start = find_start(field, seed_xyz, params, limits)
     weights = params.weights(start.thickness)
     return _grow_and_finish(field, grid, start.origin_xyz, weights, limits)
+
+
+def resume_patch(field: "DistanceField", surface: "Surface", params: "SeedParams") -> GrownPatch:
+    """Return the patch that a saved one grows into.
+
+    Parameters
+    ----------
+    field : DistanceField
+        Signed distance field of the prediction; chunks are loaded as they are needed.
+    surface : Surface
+        The saved patch; vertices of a generation after ``rewind_gen`` are dropped.
+    params : SeedParams
+        Growth parameters: ``generations`` more are grown.
+
+    Returns
+    -------
+    GrownPatch
+        The cropped patch, old and new vertices settled together.
+
+    Raises
+    ------
+    SurfaceError
+        If the surface does not fit the parameters or the volume, see
+        :func:`tracer.patch_resume.resume_grid`.
+    """
+    grid, thickness = resume_grid(field, surface, params)
+    row, col = np.argwhere(grid.patch.state == ON_SHEET)[0]
+    start_xyz = grid.patch.points[row, col].copy()
+    limits = params.limits()
+    last = int(grid.counters[growth.GENERATION]) + params.generations
+    limits = limits._replace(generations=min(last, np.iinfo(np.uint16).max))
+    return _grow_and_finish(field, grid, start_xyz, params.weights(thickness), limits)
 
 
 def _grow_and_finish(

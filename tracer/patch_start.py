@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from tracer.seed_params import SeedParams
 
 _BALL_RADIUS = 8  # voxels: neighbourhood of the local sheet normal
-_REGION_HALF = 32  # voxels: neighbourhood in which the sheets' thickness is measured
+REGION_HALF = 32  # voxels: neighbourhood in which the sheets' thickness is measured
 _REGION_STRIDE = 4
-_LONGEST_RUN = 24.0  # voxels: longer runs are no sheets
+LONGEST_RUN = 24.0  # voxels: longer runs are no sheets
 _MIN_SAMPLES = 20  # fewer sheet voxels or scans than this say nothing
 _LATTICE = 4  # voxels: spacing of alternative starts
 _MAX_STARTS = 60  # alternatives tried
@@ -92,7 +92,7 @@ def find_start(
             f"{where} lies outside the volume of {shape_xyz[0]} x {shape_xyz[1]} x {shape_xyz[2]} "
             "voxels (x, y, z); give level-0 voxel coordinates in this order"
         )
-    margin = _REGION_HALF + _LONGEST_RUN + 2.0 * params.step_size + limits.probe_reach
+    margin = REGION_HALF + LONGEST_RUN + 2.0 * params.step_size + limits.probe_reach
     field.ensure_box(seed - margin, seed + margin)
     distance = float(field.sample(seed[None])[0])
     if distance > params.seed_tolerance:
@@ -100,7 +100,7 @@ def find_start(
             f"{where} lies {_at_least(distance, field.cap)} voxels off the prediction; pick a "
             f"point on it or raise seed_tolerance ({params.seed_tolerance:g})"
         )
-    thickness = _region_thickness(field, seed)
+    thickness = region_thickness(field, seed)
     for candidate in _candidates(field, seed, thickness, params.start_radius):
         start = _aligned(field, candidate, thickness, limits)
         if start is None:
@@ -118,11 +118,24 @@ def _at_least(distance: float, cap: float) -> str:
     return f"more than {cap:g}" if distance >= cap else f"{distance:.1f}"
 
 
-def _region_thickness(field: "DistanceField", seed: NDArray[np.float64]) -> float:
-    """Return the median thickness of the sheets around a seed, 0 where there is no sheet."""
+def region_thickness(field: "DistanceField", point_xyz: NDArray[np.float64]) -> float:
+    """Return the median thickness of the sheets around a point.
+
+    Parameters
+    ----------
+    field : DistanceField
+        Signed distance field, loaded up to ``REGION_HALF + LONGEST_RUN`` around the point.
+    point_xyz : ndarray of float64, shape (3,)
+        Point in voxels.
+
+    Returns
+    -------
+    float
+        Voxels; 0 where there is no sheet.
+    """
     thicknesses = np.zeros(8192)
     n = patch_start.boundary_thicknesses(
-        field.view(), seed, _REGION_HALF, _REGION_STRIDE, _LONGEST_RUN, thicknesses
+        field.view(), point_xyz, REGION_HALF, _REGION_STRIDE, LONGEST_RUN, thicknesses
     )
     return float(np.median(thicknesses[:n])) if n >= _MIN_SAMPLES else 0.0
 

@@ -5,10 +5,11 @@ or scheduling. Every patch is saved by the worker that grew it as soon as it is 
 interruption loses nothing.
 """
 
+import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.distance_field import DistanceField
-from tracer.errors import CollectionError, NothingFoundError, SeedError
-from tracer.patch_growth import GrownPatch, grow_patch
+from tracer.errors import CollectionError, NothingFoundError, ParamsError, SeedError, TracerError
+from tracer.patch_growth import GrownPatch, grow_patch, resume_patch
 from tracer.progress import Progress, silent
 from tracer.provenance import provenance
 from tracer.random_seed import find_random_seed
@@ -126,6 +127,8 @@ class SeedTask:
         Written into the patch.
     source : str
         Command, written into the patch.
+    resume : Path or None
+        Surface to grow on instead of a seed.
     """
 
     volume: str
@@ -136,6 +139,7 @@ class SeedTask:
     point: Point | None
     mode: str
     source: str = "tracer seed"
+    resume: Path | None = None
 
 
 def seed(
@@ -145,10 +149,11 @@ def seed(
     *,
     points: Sequence[Point] = (),
     count: int = 1,
+    resume: Path | None = None,
     workers: int = 1,
     progress: Progress = silent,
 ) -> SeedResult:
-    """Grow and save patches from explicit points, or from random ones.
+    """Grow and save patches from explicit points, from random ones, or from a saved patch.
 
     Parameters
     ----------
@@ -162,6 +167,9 @@ def seed(
         Explicit seeds in voxels; random ones are drawn where it is empty.
     count : int
         Number of random seeds.
+    resume : Path, optional
+        Surface to grow on, up to its generation ``rewind_gen``, into a patch of its own; instead
+        of seeds.
     workers : int
         Processes.
     progress : Progress
@@ -182,14 +190,17 @@ def seed(
         If the volume cannot serve as a prediction.
     CollectionError
         If the folder cannot be written.
+    ParamsError
+        If the mode and the given seeds or surface contradict each other.
+    SurfaceError
+        If the surface to grow on cannot be read or does not fit the step or the volume.
     """
+    mode = _mode(params, bool(points), count, resume)
     volume.require_prediction()
     volume.require_voxel_size()
-    make_collection_folder(paths)
     open_field(volume.path, params)  # a cache that cannot be written fails here, before any work
     rng_seed = secrets.randbits(32) if params.rng_seed is None else params.rng_seed
     seeds: Sequence[Point | None] = list(points) or [None] * count
-    mode = params.mode or ("explicit_seed" if points else "random_seed")
     tasks = [
         SeedTask(
             volume=volume.path,
@@ -199,46 +210,63 @@ def seed(
             rng_seed=rng_seed,
             point=point,
             mode=mode,
+            resume=resume,
         )
         for index, point in enumerate(seeds)
     ]
     started = time.monotonic()
-    if len(tasks) == 1:
-        outcomes = [grow_and_save(tasks[0])]
-    else:
-        found: dict[int, SeedOutcome] = {}
-        for index, outcome in run_tasks(grow_or_explain, tasks, workers):
-            found[index] = outcome
-            saved = sum(o.name is not None for o in found.values())
-            progress(len(found), len(tasks), f"{saved} patches")
-        outcomes = [found[index] for index in range(len(tasks))]
-    result = SeedResult(
-        outcomes=tuple(outcomes), rng_seed=rng_seed, elapsed_s=time.monotonic() - started
-    )
-    if not result.names:
-        raise NothingFoundError(f"no patch was saved: {result.summary()}")
+    with _collection_folder(paths):
+        outcomes = _grow_all(tasks, workers, progress)
+        result = SeedResult(
+            outcomes=tuple(outcomes), rng_seed=rng_seed, elapsed_s=time.monotonic() - started
+        )
+        if not result.names:
+            raise NothingFoundError(f"no patch was saved: {result.summary()}")
     return result
 
 
-def make_collection_folder(paths: Path) -> None:
-    """Create the folder of a collection where it does not exist.
+def _mode(params: SeedParams, has_points: bool, count: int, resume: Path | None) -> str:
+    """Return the mode that is written into the patches."""
+    if resume is None:
+        if params.mode == "resume":
+            raise ParamsError("mode = resume: no segment to grow on; name it with --resume")
+        return params.mode or ("explicit_seed" if has_points else "random_seed")
+    if params.mode not in (None, "resume"):
+        raise ParamsError(f"mode = {params.mode}: {resume} is given to resume; leave the mode out")
+    if has_points or count != 1:
+        raise ParamsError(f"{resume}: a segment to resume needs no seeds; give one or the other")
+    return "resume"
 
-    Parameters
-    ----------
-    paths : Path
-        The folder.
 
-    Raises
-    ------
-    CollectionError
-        If it cannot be created, or is a file.
-    """
+def _grow_all(tasks: Sequence[SeedTask], workers: int, progress: Progress) -> list[SeedOutcome]:
+    """Return what became of each seed; an only one that is bad raises."""
+    if len(tasks) == 1:
+        return [grow_and_save(tasks[0])]
+    found: dict[int, SeedOutcome] = {}
+    for index, outcome in run_tasks(grow_or_explain, tasks, workers):
+        found[index] = outcome
+        saved = sum(o.name is not None for o in found.values())
+        progress(len(found), len(tasks), f"{saved} patches")
+    return [found[index] for index in range(len(tasks))]
+
+
+@contextlib.contextmanager
+def _collection_folder(paths: Path) -> Iterator[None]:
+    """Create the folder of a collection; take an own, empty one away again after an error."""
+    is_new = not paths.exists()
     try:
         paths.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CollectionError(
             f"{paths}: cannot create the collection ({error.strerror}); name a writable folder"
         ) from error
+    try:
+        yield
+    except TracerError:
+        if is_new:
+            with contextlib.suppress(OSError):  # another process has saved into it meanwhile
+                paths.rmdir()
+        raise
 
 
 @lru_cache(maxsize=2)
@@ -308,15 +336,12 @@ def grow_and_save(task: SeedTask) -> SeedOutcome:
         If the seed lies outside the volume, off the prediction or on no clean sheet.
     NothingFoundError
         If no random seed was found.
+    SurfaceError
+        If the surface to grow on cannot be read or does not fit the step or the volume.
     """
     started = time.monotonic()
     volume, field = open_field(task.volume, task.params)
-    if task.point is None:
-        rng = np.random.default_rng([task.rng_seed, task.index])
-        point = find_random_seed(volume, task.params.threshold, rng)
-    else:
-        point = np.array(task.point, np.float64)
-    patch = grow_patch(field, point, task.params)
+    patch, point = _grow_task(task, volume, field)
     surface = patch_surface(patch, task, volume, point, time.monotonic() - started)
     area_cm2 = surface.area_cm2(volume.voxel_size_um)
     if area_cm2 < task.params.min_area_cm:
@@ -334,6 +359,27 @@ def grow_and_save(task: SeedTask) -> SeedOutcome:
         reason="",
         message=f"{saved.name}: {area_cm2:.4f} cm2, {patch.summary()}",
     )
+
+
+def _grow_task(
+    task: SeedTask, volume: Volume, field: DistanceField
+) -> tuple[GrownPatch, NDArray[np.float64]]:
+    """Return the patch of a task and the point that it goes back to."""
+    if task.resume is not None:
+        surface = Surface.load(task.resume)
+        patch = resume_patch(field, surface, task.params)
+        seed_xyz = surface.meta.get("seed")
+        is_point = isinstance(seed_xyz, list) and len(seed_xyz) == 3
+        return patch, np.array(seed_xyz, np.float64) if is_point else patch.start_xyz
+    if task.point is None:
+        rng = np.random.default_rng([task.rng_seed, task.index])
+        point = find_random_seed(volume, task.params.threshold, rng)
+    else:
+        point = np.array(task.point, np.float64)
+    try:
+        return grow_patch(field, point, task.params), point
+    except SeedError as error:
+        raise SeedError(f"{task.volume}: {error}") from error
 
 
 def _refused(task: SeedTask, reason: str, message: str) -> SeedOutcome:
@@ -377,6 +423,8 @@ def patch_surface(
         "rejections": patch.rejections,
         "item": task.index,
     }
+    if task.resume is not None:
+        growth["resumed_from"] = task.resume.absolute().name
     meta = provenance(
         task.source,
         task.params,

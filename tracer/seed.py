@@ -30,6 +30,8 @@ from tracer.workers import run_tasks
 
 Point = tuple[float, float, float]
 
+GROWTH_CAP = 4.0  # voxels: patches grow as far and as well as with 8, for five sixths of the time
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedOutcome:
@@ -289,6 +291,7 @@ def open_field(volume_path: str, params: SeedParams) -> tuple[Volume, DistanceFi
     field = DistanceField(
         volume,
         threshold=params.threshold,
+        cap=GROWTH_CAP,
         cache_root=params.cache_root,
         cache_limit_gb=params.cache_limit_gb,
         cache_size_bytes=params.cache_size,

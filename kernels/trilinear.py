@@ -339,10 +339,22 @@ def sample_lines(
             if not whole:
                 base, hz, hy, hx, tz, ty, tx = find_chunk(view, bz, by, bx)
                 whole = is_between(bz - hz, by - hy, bx - hx, ez - hz, ey - hy, ex - hx, tz, ty, tx)
+            if whole:
+                rz, ry, rx = z - hz, y - hy, x - hx
+                for k in range(n):
+                    t = offsets[k]
+                    oz, oy, ox = rz + t * dz, ry + t * dy, rx + t * dx
+                    iz, iy, ix = np.int64(oz), np.int64(oy), np.int64(ox)
+                    fractions[0, m + k] = oz - iz
+                    fractions[1, m + k] = oy - iy
+                    fractions[2, m + k] = ox - ix
+                    index[m + k] = np.uint64(base + (iz * size_y + iy) * size_x + ix)
+                m += n
+                continue
             for k in range(n):
                 qz, qy, qx = z + offsets[k] * dz, y + offsets[k] * dy, x + offsets[k] * dx
                 oz, oy, ox = qz - hz, qy - hy, qx - hx
-                if not whole and not is_between(oz, oy, ox, oz, oy, ox, tz, ty, tx):
+                if not is_between(oz, oy, ox, oz, oy, ox, tz, ty, tx):
                     # Either it straddles the home's upper faces, or it is in another chunk.
                     if not is_between(oz, oy, ox, oz, oy, ox, tz + 1.0, ty + 1.0, tx + 1.0):
                         base, hz, hy, hx, tz, ty, tx = find_chunk(view, qz, qy, qx)

@@ -14,6 +14,7 @@ from tracer.kernels._jit import inline_kernel, kernel
 
 _NEWTON_STEPS = 8  # quadratic convergence: a flat quad needs one, a twisted one three
 _ON_BORDER = 1e-6  # cells; a point on an edge belongs to both quads
+_STRIDE = 2_654_435_761  # odd and large: consecutive vertices start far apart
 _NEIGHBOUR_CELLS = 3  # a vertex always touches the quads around it on its own patch
 
 
@@ -201,6 +202,7 @@ def find_contacts(
     quad_keys: NDArray[np.int64],
     quad_order: NDArray[np.int32],
     reach: float,
+    most: int,
     out_index: NDArray[np.int32],
     out_location: NDArray[np.float32],
 ) -> int:
@@ -224,6 +226,8 @@ def find_contacts(
         Those quads.
     reach : float
         Largest distance of a contact, voxels.
+    most : int
+        Contacts of a vertex after which no more are looked for.
     out_index : ndarray of int32, shape (capacity, 2)
         Vertex and quad of each contact.
     out_location : ndarray of float32, shape (capacity, 3)
@@ -258,8 +262,14 @@ def find_contacts(
             x = np.float64(points_xyz[i, 0])
             y = np.float64(points_xyz[i, 1])
             z = np.float64(points_xyz[i, 2])
-            for p in range(b, b_end):
-                q = quad_order[p]
+            # start somewhere else for each vertex, so that a limit does not favour any patch
+            n_quads = b_end - b
+            start = (i * _STRIDE) % n_quads
+            here = 0
+            for k in range(n_quads):
+                if here == most:
+                    break
+                q = quad_order[b + (start + k) % n_quads]
                 corner = quads[q, 0]
                 if (
                     grid[corner, 0] == grid[i, 0]
@@ -282,6 +292,7 @@ def find_contacts(
                         out_location[n_found, 1] = t
                         out_location[n_found, 2] = distance
                     n_found += 1
+                    here += 1
             a += 1
         b = b_end
     return n_found

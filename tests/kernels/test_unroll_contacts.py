@@ -100,6 +100,7 @@ def test_find_contacts__counts_what_does_not_fit():
         cells.keys,
         cells.quads,
         2.0,
+        99,
         index,
         location,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tracer.unroll.patches import Patches
 
-_FIRST_CAPACITY = 8  # contacts per vertex that are made room for before they are counted
+_MOST_TOUCHES = 12  # per vertex; more patches at one place add cost but no certainty
 _CELL_OF_STEP = 1.2  # edge of a cell in steps: a quad touches few cells, a cell few quads
 
 
@@ -185,30 +185,28 @@ def overlap_pairs(patches: Patches, cells: QuadCells, reach: float) -> Contacts:
     Returns
     -------
     Contacts
-        Ordered by vertex, then patch; at most one per vertex and patch: the nearest.
+        Ordered by vertex, then patch; at most one per vertex and patch: the nearest. A vertex that
+        lies on more than a dozen patches touches a dozen of them, others than its neighbours do.
     """
     from tracer.kernels.unroll_contacts import find_contacts
 
     vertex_keys, vertices = cells.sorted_vertices(patches.points_xyz)
-    capacity = _FIRST_CAPACITY * patches.n_vertices
-    while True:
-        index = np.empty((capacity, 2), np.int32)
-        location = np.empty((capacity, 3), np.float32)
-        n = find_contacts(
-            patches.points_xyz,
-            patches.grid,
-            patches.quads,
-            vertex_keys,
-            vertices,
-            cells.keys,
-            cells.quads,
-            reach,
-            index,
-            location,
-        )
-        if n <= capacity:
-            break
-        capacity = n
+    capacity = _MOST_TOUCHES * len(vertices)
+    index = np.empty((capacity, 2), np.int32)
+    location = np.empty((capacity, 3), np.float32)
+    n = find_contacts(
+        patches.points_xyz,
+        patches.grid,
+        patches.quads,
+        vertex_keys,
+        vertices,
+        cells.keys,
+        cells.quads,
+        reach,
+        _MOST_TOUCHES,
+        index,
+        location,
+    )
     return _nearest_per_patch(patches, index[:n], location[:n])
 
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _BINS_PER_TURN = 16  # of the guess
 _TOUCH_WEIGHT = 1.0
-_MOST_TOUCHES = 4  # per vertex in the solve; more are redundant and only cost memory
+_MOST_TOUCHES = 3  # per vertex in the solve; more are redundant and only cost memory
 _ANCHOR = 1e-6  # pull towards the guess that fixes what nothing else does
 _TOLERANCE = 1e-4  # of the residual; 0.01 voxel on a plane of 10,000
 _MOST_STEPS = 300
-_ROUNDS = 3  # of reweighting
+_ROUNDS = 2  # of reweighting; jumps are cut already, so that there is little to weigh down
 _AFFINE_FROM = 12  # vertices from which a piece gets an affine map instead of a shift
 _MOST_AFFINE = 15_000  # pieces; beyond, the factors of the coarse level grow too large
 
@@ -235,17 +235,19 @@ def _solve(
     coarse: "csr_array",
 ) -> tuple[NDArray[np.float64], int]:
     """Return the weighted least-squares solution and the number of iterations."""
-    from scipy.sparse import csc_array, diags_array
+    from scipy.sparse import csc_array, csr_array, diags_array
     from scipy.sparse.linalg import splu
 
-    transposed = matrix.T.tocsr()
+    root = np.sqrt(weight)
+    weighted = csr_array(diags_array(root) @ matrix)
+    transposed = weighted.T.tocsr()
 
     def apply(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(transposed @ (weight[:, None] * (matrix @ x)) + _ANCHOR * x)
+        return np.asarray(transposed @ (weighted @ x) + _ANCHOR * x)
 
-    diagonal = (matrix.multiply(matrix)).T @ weight + _ANCHOR
-    projected = matrix @ coarse
-    small = projected.T @ (diags_array(weight) @ projected) + _ANCHOR * (coarse.T @ coarse)
+    diagonal = weighted.multiply(weighted).sum(axis=0) + _ANCHOR
+    projected = weighted @ coarse
+    small = projected.T @ projected + _ANCHOR * (coarse.T @ coarse)
     factors = splu(csc_array(small + 1e-9 * diags_array(np.ones(small.shape[0]))))
     restrict = coarse.T.tocsr()
 
@@ -253,7 +255,7 @@ def _solve(
         return np.asarray(r / diagonal[:, None] + coarse @ factors.solve(restrict @ r))
 
     x = start.copy()
-    target = transposed @ (weight[:, None] * right) + _ANCHOR * anchor
+    target = transposed @ (root[:, None] * right) + _ANCHOR * anchor
     residual = target - apply(x)
     direction = step = precondition(residual)
     size = np.einsum("ij,ij->j", residual, step)

@@ -20,17 +20,15 @@ def layers() -> None:
     """Split, contrast and stitch rendered layers for ink models."""
 
 
-@layers.command()
+@layers.command(
+    epilog="\b\nExample:\n"
+    "  tracer layers split layers/ chunks/ --width 10000 --overlap 500 --contrast percentile"
+)
 @click.argument("folder", type=_PATH)
 @click.argument("out", type=_PATH)
 @params_options(SplitParams)
 def split(folder: Path, out: Path, **options: Any) -> None:
-    r"""Cut the layers in FOLDER into overlapping chunks below OUT.
-
-    \b
-    Example:
-      tracer layers split layers/ chunks/ --width 10000 --overlap 500 --contrast percentile
-    """
+    """Cut the layers in FOLDER into overlapping chunks below OUT."""
     from tracer.layers import split_layers
 
     params = SplitParams.from_mapping(given(SplitParams, options))
@@ -39,17 +37,15 @@ def split(folder: Path, out: Path, **options: Any) -> None:
     summary(result.summary())
 
 
-@layers.command()
+@layers.command(
+    epilog="\b\nExample:\n"
+    "  tracer layers contrast layers/ contrasted/ --contrast clahe --layers-range 5:21"
+)
 @click.argument("folder", type=_PATH)
 @click.argument("out", type=_PATH)
 @params_options(SplitParams, skip=frozenset({"width", "overlap"}))
 def contrast(folder: Path, out: Path, **options: Any) -> None:
-    r"""Write the layers in FOLDER to OUT with the contrast changed, the same for all layers.
-
-    \b
-    Example:
-      tracer layers contrast layers/ contrasted/ --contrast clahe --layers-range 5:21
-    """
+    """Write the layers in FOLDER to OUT with the contrast changed, the same for all layers."""
     values = {"contrast": "percentile", **given(SplitParams, options)}
     from tracer.layers import contrast_layers
 
@@ -58,19 +54,18 @@ def contrast(folder: Path, out: Path, **options: Any) -> None:
     summary(result.summary())
 
 
-@layers.command()
+@layers.command(
+    epilog="\b\nExample:\n"
+    "  tracer layers stitch npy_files/ -o ink.png --flip horizontal --average 5 --boost 2.9"
+)
 @click.argument("predictions", nargs=-1, required=True, type=_PATH)
 @click.option("--out", "-o", required=True, type=_PATH, help="Picture: .png, .tif, .jpg or .npy.")
 @click.option("--cols", type=click.IntRange(0), default=0, help="Columns of the whole picture.")
 @params_options(StitchParams)
 def stitch(predictions: tuple[Path, ...], out: Path, cols: int, **options: Any) -> None:
-    r"""Join PREDICTIONS of chunks (files, or folders of them) to one picture.
+    """Join PREDICTIONS of chunks (files, or folders of them) to one picture.
 
     The name of a file or of its folder ends in the chunk's first column, as split names chunks.
-
-    \b
-    Example:
-      tracer layers stitch npy_files/ -o ink.png --flip horizontal --average 5 --boost 2.9
     """
     from tracer.layer_stack import write_picture
     from tracer.stitch import stitch_predictions, to_grey
@@ -88,34 +83,24 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.suffix.lower() in _PICTURES)
 
 
-@layers.command()
+@layers.command(epilog="\b\nExample:\n  tracer layers rle ink.png --threshold 0.4 > ink.txt")
 @click.argument("picture", type=_PATH)
 @click.option("--threshold", type=float, default=0.5, help="From here on a pixel is inside, 0..1.")
 def rle(picture: Path, threshold: float) -> None:
-    r"""Print PICTURE as run lengths: "start length" pairs from 1, row by row.
-
-    \b
-    Example:
-      tracer layers rle ink.png --threshold 0.4 > ink.txt
-    """
+    """Print PICTURE as run lengths: "start length" pairs from 1, row by row."""
     from tracer.run_lengths import encode_runs
     from tracer.stitch import read_prediction
 
     click.echo(encode_runs(read_prediction(picture) >= threshold))
 
 
-@layers.command()
+@layers.command(epilog="\b\nExample:\n  tracer layers unrle ink.txt mask.png --like ink.png")
 @click.argument("runs", type=_PATH)
 @click.argument("out", type=_PATH)
 @click.option("--like", type=_PATH, help="Picture of the size that the mask has.")
 @click.option("--size", nargs=2, type=int, help="Rows and columns of the mask.")
 def unrle(runs: Path, out: Path, like: Path | None, size: tuple[int, int] | None) -> None:
-    r"""Write the mask that the run lengths in the file RUNS describe to OUT.
-
-    \b
-    Example:
-      tracer layers unrle ink.txt mask.png --like ink.png
-    """
+    """Write the mask that the run lengths in the file RUNS describe to OUT."""
     from tracer.layer_stack import write_picture
     from tracer.run_lengths import decode_runs
     from tracer.stitch import read_prediction

@@ -33,10 +33,12 @@ _OUT = click.Path(path_type=Path)
 class _DefaultGroup(click.Group):
     """A group whose sub-command `from-ct` may be left out."""
 
+    default_command = "from-ct"
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert the default sub-command where the first argument is none."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = ["from-ct", *args]
+            args = [self.default_command, *args]
         return super().parse_args(ctx, args)
 
 

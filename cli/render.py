@@ -13,7 +13,12 @@ from tracer.render.params import RenderParams
 _POSITIONAL = ("scale", "level", "layers")
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  tracer render scan.zarr layers/ paths/my_trace --scale 0.5 --level 1 --layers 21\n"
+    "  tracer render scan.zarr layers/%02d.tif paths/my_trace 0.5 1 21\n"
+    "  tracer render scan.zarr layers/ paths/my_trace --layers 65 --count-chunks"
+)
 @click.argument("volume")
 @click.argument("out")
 @click.argument("surface", type=click.Path(path_type=Path))
@@ -34,17 +39,11 @@ def render(
     count_chunks: bool,
     **options: Any,
 ) -> None:
-    r"""Render flattened layers of SURFACE from VOLUME into OUT.
+    """Render flattened layers of SURFACE from VOLUME into OUT.
 
     OUT is a directory, a pattern such as OUT/%02d.tif, or OUT.zarr. SURFACE is a tifxyz
     directory, or a folder of them: each goes into a directory of its name below OUT. An
     interrupted render continues where it stopped.
-
-    \b
-    Example:
-      tracer render scan.zarr layers/ paths/my_trace --scale 0.5 --level 1 --layers 21
-      tracer render scan.zarr layers/%02d.tif paths/my_trace 0.5 1 21
-      tracer render scan.zarr layers/ paths/my_trace --layers 65 --count-chunks
     """
     overrides = {**_positional(scale_level_layers, options), **given(RenderParams, options)}
     params = RenderParams.load(params_file, overrides)
@@ -84,8 +83,8 @@ def _positional(values: tuple[str, ...], options: dict[str, Any]) -> dict[str, A
 
 def _surfaces(path: Path) -> list[Path]:
     """Return the surfaces that a path means."""
-    if (path / "meta.json").exists() or not path.is_dir():
-        return [path]
+    if (path / "meta.json").exists() or (path / "x.tif").exists() or not path.is_dir():
+        return [path]  # also an unfinished one: loading it says so
     found = sorted(entry.parent for entry in path.glob("*/meta.json"))
     surfaces = [entry for entry in found if (entry / "x.tif").exists()]
     if not surfaces:

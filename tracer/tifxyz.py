@@ -7,7 +7,8 @@ meaning.
 
 Conventions
 -----------
-A vertex is invalid where z <= 0 or any coordinate is not finite; it is written as (-1, -1, -1).
+A vertex is invalid where z <= 0; it is written as (-1, -1, -1). NaN and infinity are damage: they
+are never written, and refused on reading.
 Mask pixel (r * k, c * k) of a mask k times finer than the grid belongs to vertex (r, c).
 """
 
@@ -128,7 +129,8 @@ def read_points(directory: Path) -> NDArray[np.float32]:
     Raises
     ------
     FormatError
-        If a file is missing, unreadable, not floating point, or of another shape than the others.
+        If a file is missing, unreadable, not floating point, not finite, or of another shape than
+        the others.
     """
     grids = []
     for name in COORDINATES:
@@ -138,6 +140,12 @@ def read_points(directory: Path) -> NDArray[np.float32]:
             raise FormatError(f"{path}: shape is {grid.shape}; it must be one grid (rows, cols)")
         if not np.issubdtype(grid.dtype, np.floating):
             raise FormatError(f"{path}: dtype is {grid.dtype}; coordinates must be float32")
+        if not np.isfinite(grid).all():
+            row, col = np.argwhere(~np.isfinite(grid))[0]
+            raise FormatError(
+                f"{path}: vertex ({row}, {col}) is {grid[row, col]}; restore the file, or write "
+                "-1 to all three coordinates where there is no vertex"
+            )
         grids.append(grid)
     shapes = {grid.shape for grid in grids}
     if len(shapes) != 1:

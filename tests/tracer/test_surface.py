@@ -93,19 +93,27 @@ def test_load__compares_scale_with_the_spacing(tmp_path, factor, warns):
         Surface.load(directory)
 
 
-def test_load__takes_z_not_positive_and_nan_as_invalid(tmp_path):
+def test_load__takes_z_not_positive_as_invalid(tmp_path):
     directory = wavy_surface().save(tmp_path / "a")
     z = tifffile.imread(directory / "z.tif")
-    x = tifffile.imread(directory / "x.tif")
-    z[0, 0], z[0, 1], z[0, 2], z[0, 3] = 0, -5, np.nan, np.inf
-    x[1, 0] = np.nan
+    z[0, 0], z[0, 1] = 0, -5
     tifffile.imwrite(directory / "z.tif", z)
-    tifffile.imwrite(directory / "x.tif", x)
     surface = Surface.load(directory)
     expected = np.ones(surface.shape, bool)
-    expected[0, :4] = expected[1, 0] = False
+    expected[0, :2] = False
     np.testing.assert_array_equal(surface.valid, expected)
     assert (surface.points_xyz[~expected] == -1).all()
+
+
+@pytest.mark.parametrize("name", ["x", "y", "z"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_load__refuses_what_is_not_finite(tmp_path, name, value):
+    directory = wavy_surface().save(tmp_path / "a")
+    grid = tifffile.imread(directory / f"{name}.tif")
+    grid[1, 2] = value
+    tifffile.imwrite(directory / f"{name}.tif", grid)
+    with pytest.raises(FormatError, match=rf"{name}\.tif: vertex \(1, 2\) is {value}"):
+        Surface.load(directory)
 
 
 def test_load__refuses_an_unfinished_surface(tmp_path):

@@ -287,7 +287,8 @@ class PatchCollection:
         list of str
             Its neighbours, sorted.
         """
-        found = self.index().overlapping(self.load(name, channels=()), tolerance, exclude=[name])
+        patch = self.load(name, channels=())  # first: the index only warns of one it cannot read
+        found = self.index().overlapping(patch, tolerance, exclude=[name])
         return self.add_overlaps(name, found)
 
     # -- tags -------------------------------------------------------------------------------------

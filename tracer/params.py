@@ -102,7 +102,7 @@ class Params(pydantic.BaseModel):
             except ValueError as error:
                 raise ParamsError(f"{path}: not valid JSON ({error}); fix the file") from error
             if not isinstance(read, dict):
-                raise ParamsError(f"{path}: params must be a JSON object, not a list or value")
+                raise ParamsError(f"{path}: not a JSON object of parameters; fix the file")
             values.update(read)
         values.update(overrides or {})
         return cls.from_mapping(values, where=str(path) if path is not None else "params")

@@ -189,7 +189,7 @@ def find_surfaces(paths: Iterable[Path | str]) -> list[Path]:
     Raises
     ------
     SurfaceError
-        If a path is no directory.
+        If a path is no directory, or an unfinished surface.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -198,6 +198,11 @@ def find_surfaces(paths: Iterable[Path | str]) -> list[Path]:
         if (path / "meta.json").exists():
             found.append(path)
             continue
+        if (path / "x.tif").exists():
+            raise SurfaceError(
+                f"{path}: no meta.json, so this is not a finished surface; wait for its writer or "
+                "remove it"
+            )
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         found += [entry for entry in entries if (entry / "meta.json").exists()]
     return found

@@ -145,8 +145,13 @@ class GrowingGrid:
         self.levels[1] = thickness
         self.counters[growth.THICKNESS_COUNT] = _START_WEIGHT
 
-    def tiles(self) -> Iterator[Box]:
+    def tiles(self, side: int = _TILE) -> Iterator[Box]:
         """Yield boxes that cover the rows and columns in use, in a fixed order.
+
+        Parameters
+        ----------
+        side : int
+            Most rows and columns of a box.
 
         Yields
         ------
@@ -154,9 +159,9 @@ class GrowingGrid:
             First and last row, first and last column.
         """
         row0, row1, col0, col1 = self.box
-        for row in range(row0, row1 + 1, _TILE):
-            for col in range(col0, col1 + 1, _TILE):
-                yield row, min(row + _TILE - 1, row1), col, min(col + _TILE - 1, col1)
+        for row in range(row0, row1 + 1, side):
+            for col in range(col0, col1 + 1, side):
+                yield row, min(row + side - 1, row1), col, min(col + side - 1, col1)
 
     def active_chunks(self, reach: float, rings: int) -> NDArray[np.int64]:
         """Return the chunks that the next generation can touch.

@@ -51,7 +51,8 @@ class GrownPatch:
     max_gen : int
         Last generation.
     mean_cost, max_cost : float
-        Placement cost of the accepted vertices.
+        Placement cost of the accepted vertices when they were judged last: at acceptance, or on
+        resuming or after a joint optimisation, where more neighbours count.
     median_tilt : float
         Median sine of the angle between mesh and sheet normal.
     on_prediction : float
@@ -122,7 +123,7 @@ def grow_patch(
     limits = params.limits()
     grid, start = find_start(field, seed_xyz, params, limits)
     weights = params.weights(start.thickness)
-    return _grow_and_finish(field, grid, start.origin_xyz, weights, limits)
+    return _grow_and_finish(field, grid, start.origin_xyz, weights, limits, params)
 
 
 def resume_patch(field: "DistanceField", surface: "Surface", params: "SeedParams") -> GrownPatch:
@@ -154,7 +155,8 @@ def resume_patch(field: "DistanceField", surface: "Surface", params: "SeedParams
     limits = params.limits()
     last = int(grid.counters[growth.GENERATION]) + params.generations
     limits = limits._replace(generations=min(last, np.iinfo(np.uint16).max))
-    return _grow_and_finish(field, grid, start_xyz, params.weights(thickness), limits)
+    weights = params.weights(thickness)
+    return _grow_and_finish(field, grid, start_xyz, weights, limits, params)
 
 
 def _grow_and_finish(
@@ -163,6 +165,7 @@ def _grow_and_finish(
     start_xyz: NDArray[np.float64],
     weights: PlacementWeights,
     limits: growth.GrowthLimits,
+    params: "SeedParams",
 ) -> GrownPatch:
     """Grow a grid as far as it goes, settle it, close small holes and crop it."""
     reach = 4.0 * weights.step + limits.probe_reach + limits.probe_radius
@@ -182,6 +185,10 @@ def _grow_and_finish(
             break
         field.ensure(grid.active_chunks(reach, limits.relax_rings))
     _settle(field, grid, weights, limits)
+    if params.joint_iterations > 0:
+        from tracer.patch_joint import optimise_jointly  # loads Ceres, a third of a second
+
+        optimise_jointly(field, grid, weights, limits, params.joint_iterations)
     return _crop(field, grid, start_xyz)
 
 

@@ -94,6 +94,12 @@ class SeedParams(Params):
         description="largest offset of neighbours along their mean normal, per distance",
     )
     data_weight: float = Field(0.2, ge=0.0, description="weight of the pull to the mid-line")
+    joint_iterations: int = Field(
+        0,
+        ge=0,
+        le=200,
+        description="steps of a last optimisation of all vertices together; 10 to 20 where wanted",
+    )
     straight_weight: float = Field(0.5, ge=0.0, description="weight of straightness")
 
     @field_validator("mode", mode="before")

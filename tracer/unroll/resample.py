@@ -194,7 +194,7 @@ def usable_quads(patches: Patches, layout: Layout, plane: Plane) -> NDArray[np.i
     normal = np.cross(space[:, 3] - space[:, 0], space[:, 2] - space[:, 1])
     area = 0.5 * np.linalg.norm(normal, axis=1)
     good = (flat_area > _AREA_RATIO[0] * area) & (flat_area < _AREA_RATIO[1] * area)
-    return quads[good]
+    return np.asarray(quads[good])
 
 
 def resample(patches: Patches, layout: Layout, plane: Plane, component: int, step: float) -> Sheet:

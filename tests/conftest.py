@@ -20,3 +20,19 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sheet_prediction(tmp_path_factory):
+    """Return the path of a small prediction of three bent sheets; see tests/sheet_volume.py."""
+    from sheet_volume import make_prediction
+
+    return make_prediction(tmp_path_factory.mktemp("sheets") / "prediction.zarr")
+
+
+@pytest.fixture(scope="session")
+def sheet_volume(sheet_prediction):
+    """Return the prediction of three bent sheets as a volume."""
+    from tracer.volume import Volume
+
+    return Volume.open(sheet_prediction)

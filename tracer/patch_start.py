@@ -2,9 +2,11 @@
 
 A seed may lie in a blob or where two wraps merge; a patch that starts there straddles two sheets
 before it has grown at all. So the first quad has to pass the same tests as any later vertex, and
-where it does not, sheet voxels around the seed are tried in the order of their distance.
+where it does not, sheet voxels around the seed are tried in the order of their distance: first
+those of the sheet that the seed lies on, then those of its neighbours.
 """
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,7 +28,8 @@ _REGION_STRIDE = 4
 LONGEST_RUN = 24.0  # voxels: longer runs are no sheets
 _MIN_SAMPLES = 20  # fewer sheet voxels or scans than this say nothing
 _LATTICE = 4  # voxels: spacing of alternative starts
-_MAX_STARTS = 60  # alternatives tried
+_MAX_STARTS = 60  # first quads tried
+_ON_SHEET = 1.0  # voxels beyond the boundary that still count as on the sheet
 _DEEP = 0.3  # alternatives lie at least this share of the thickness inside the sheet
 _START_SWEEPS = 12
 _MIN_CLEAN = 7.5 / 9  # share of clean scans around each vertex of the first quad
@@ -92,7 +95,8 @@ def find_start(
             f"{where} lies outside the volume of {shape_xyz[0]} x {shape_xyz[1]} x {shape_xyz[2]} "
             "voxels (x, y, z); give level-0 voxel coordinates in this order"
         )
-    margin = REGION_HALF + LONGEST_RUN + 2.0 * params.step_size + limits.probe_reach
+    region = max(REGION_HALF + LONGEST_RUN, params.start_radius)
+    margin = region + 2.0 * params.step_size + limits.probe_reach
     field.ensure_box(seed - margin, seed + margin)
     distance = float(field.sample(seed[None])[0])
     if distance > params.seed_tolerance:
@@ -101,10 +105,9 @@ def find_start(
             f"point on it or raise seed_tolerance ({params.seed_tolerance:g})"
         )
     thickness = region_thickness(field, seed)
-    for candidate in _candidates(field, seed, thickness, params.start_radius):
-        start = _aligned(field, candidate, thickness, limits)
-        if start is None:
-            continue
+    candidates = _candidates(field, seed, thickness, params.start_radius)
+    aligned = (_aligned(field, candidate, thickness, limits) for candidate in candidates)
+    for start in itertools.islice((s for s in aligned if s is not None), _MAX_STARTS):
         grid = _first_quad(field, start, params, limits)
         if grid is not None:
             return grid, start
@@ -143,17 +146,22 @@ def region_thickness(field: "DistanceField", point_xyz: NDArray[np.float64]) -> 
 def _candidates(
     field: "DistanceField", seed: NDArray[np.float64], thickness: float, radius: float
 ) -> NDArray[np.float64]:
-    """Return the seed and sheet voxels around it, nearest first."""
+    """Return the seed and sheet voxels around it: those of its own sheet first, nearest first."""
     if thickness == 0.0:
         return seed[None][:0]
-    points = np.zeros((8192, 3))
+    points = np.zeros(((2 * int(radius) // _LATTICE + 1) ** 3, 3))
     n = patch_start.sheet_voxels(
         field.view(), seed, int(radius), _LATTICE, _DEEP * thickness, points
     )
     points = points[:n]
     squared = ((points - seed) ** 2).sum(axis=1)
-    order = np.argsort(squared, kind="stable")[squared[np.argsort(squared, kind="stable")] > 0]
-    return np.concatenate([seed[None], points[order][:_MAX_STARTS]])
+    around = (squared > 0) & (squared <= radius**2)
+    points, squared = points[around], squared[around]
+    # Within reach, a sheet is so flat that the straight way to a point of it stays on it.
+    parts = np.linspace(0.0, 1.0, max(2, int(radius)))[:, None, None]
+    distances = field.sample(seed + parts * (points - seed))
+    leaves_sheet = (distances > max(_ON_SHEET, float(distances[0].max(initial=0.0)))).any(axis=0)
+    return np.concatenate([seed[None], points[np.lexsort((squared, leaves_sheet))]])
 
 
 def _aligned(

@@ -131,6 +131,8 @@ class SeedTask:
         Command, written into the patch.
     resume : Path or None
         Surface to grow on instead of a seed.
+    identity : str
+        What the prediction is, see :func:`open_field`.
     """
 
     volume: str
@@ -142,6 +144,7 @@ class SeedTask:
     mode: str
     source: str = "tracer seed"
     resume: Path | None = None
+    identity: str = ""
 
 
 def seed(
@@ -200,7 +203,8 @@ def seed(
     mode = _mode(params, bool(points), count, resume)
     volume.require_prediction()
     volume.require_voxel_size()
-    open_field(volume.path, params)  # a cache that cannot be written fails here, before any work
+    # A cache that cannot be written fails here, before any work.
+    open_field(volume.path, params, volume.identity)
     rng_seed = secrets.randbits(32) if params.rng_seed is None else params.rng_seed
     seeds: Sequence[Point | None] = list(points) or [None] * count
     tasks = [
@@ -213,6 +217,7 @@ def seed(
             point=point,
             mode=mode,
             resume=resume,
+            identity=volume.identity,
         )
         for index, point in enumerate(seeds)
     ]
@@ -272,7 +277,9 @@ def _collection_folder(paths: Path) -> Iterator[None]:
 
 
 @lru_cache(maxsize=2)
-def open_field(volume_path: str, params: SeedParams) -> tuple[Volume, DistanceField]:
+def open_field(
+    volume_path: str, params: SeedParams, identity: str = ""
+) -> tuple[Volume, DistanceField]:
     """Return the volume and its field, opened once per process.
 
     Parameters
@@ -281,6 +288,8 @@ def open_field(volume_path: str, params: SeedParams) -> tuple[Volume, DistanceFi
         Surface prediction.
     params : SeedParams
         Threshold and cache.
+    identity : str
+        What the prediction is: one that was made again at the same path is opened again.
 
     Returns
     -------
@@ -343,7 +352,7 @@ def grow_and_save(task: SeedTask) -> SeedOutcome:
         If the surface to grow on cannot be read or does not fit the step or the volume.
     """
     started = time.monotonic()
-    volume, field = open_field(task.volume, task.params)
+    volume, field = open_field(task.volume, task.params, task.identity)
     patch, point = _grow_task(task, volume, field)
     surface = patch_surface(patch, task, volume, point, time.monotonic() - started)
     area_cm2 = surface.area_cm2(volume.voxel_size_um)

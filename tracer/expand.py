@@ -11,16 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.collection import PatchCollection
 from tracer.coverage import CoverageSample
-from tracer.errors import NothingFoundError
+from tracer.errors import NothingFoundError, TracerError
 from tracer.progress import Progress, silent
 from tracer.seed import Point, SeedOutcome, SeedTask, grow_or_explain, open_field
 from tracer.seed_params import SeedParams
+from tracer.surface import Surface
 from tracer.tifxyz import read_meta
 from tracer.volume import Volume
 from tracer.workers import Workers
@@ -166,7 +168,7 @@ def expand(
     """
     volume.require_prediction()
     volume.require_voxel_size()
-    open_field(volume.path, params)
+    open_field(volume.path, params, volume.identity)
     collection = PatchCollection.open(paths)
     if not collection.names():
         raise NothingFoundError(f"{paths}: no patch to expand; run tracer seed first")
@@ -283,8 +285,16 @@ class _Run:
                 self._record_overlaps(name)
 
     def _record_overlaps(self, name: str) -> None:
-        surface = self.collection.load(name)
-        self.collection.add_overlaps(name, self.index.overlapping(surface, exclude=[name]))
+        surface = self._load(name)
+        if surface is not None:
+            self.collection.add_overlaps(name, self.index.overlapping(surface, exclude=[name]))
+
+    def _load(self, name: str) -> Surface | None:
+        """Return a patch, None where it cannot be read; the index has warned of that."""
+        try:
+            return self.collection.load(name, channels=())
+        except TracerError:
+            return None
 
     def draw_targets(self, round_number: int, size: int) -> list[Point]:
         """Return points that too few patches contain, apart from each other."""
@@ -296,7 +306,7 @@ class _Run:
             if len(targets) == size:
                 break
             point = self._draw_point(rng, names)
-            if any(np.linalg.norm(point - other) < apart for other in targets):
+            if point is None or any(np.linalg.norm(point - other) < apart for other in targets):
                 continue
             # The patch that a point was drawn from counts as well, so this is VC3D's test.
             if len(self.index.patches_near(point[None])) < self._params.tgt_overlap_count:
@@ -305,20 +315,30 @@ class _Run:
 
     def _names_by_content(self) -> list[str]:
         """Return the patches in an order that does not depend on when each was saved."""
-        for name in self.collection.names():
+        names = self.collection.names()
+        for name in names:
             if name not in self._keys:
-                meta = read_meta(self.collection.patch_path(name))
-                seed = tuple(float(v) for v in meta.get("seed") or ())
-                self._keys[name] = (seed, float(meta.get("area_vx2") or 0.0), name)
-        return sorted(self.collection.names(), key=lambda name: self._keys[name])
+                self._keys[name] = self._content_key(name)
+        return sorted(names, key=lambda name: self._keys[name])
 
-    def _draw_point(self, rng: np.random.Generator, names: list[str]) -> NDArray[np.float64]:
-        """Return an uncovered voxel of the sample, or a vertex of a random patch."""
+    def _content_key(self, name: str) -> tuple[tuple[float, ...], float, str]:
+        try:
+            meta = read_meta(self.collection.patch_path(name))
+        except TracerError:
+            meta = {}
+        seed, area = meta.get("seed"), meta.get("area_vx2")
+        numbers = tuple(v for v in seed if _is_number(v)) if isinstance(seed, list) else ()
+        return numbers, area if _is_number(area) else 0.0, name
+
+    def _draw_point(self, rng: np.random.Generator, names: list[str]) -> NDArray[np.float64] | None:
+        """Return an uncovered voxel of the sample, or a vertex of a random patch if it has any."""
         uncovered = np.flatnonzero(~self.sample.covered)
         if rng.random() < _UNCOVERED_SHARE and len(uncovered):
             voxel: NDArray[np.float64] = self.sample.points_xyz[rng.choice(uncovered)]
             return voxel
-        surface = self.collection.load(names[int(rng.integers(len(names)))])
+        surface = self._load(names[int(rng.integers(len(names)))])
+        if surface is None or not surface.valid.any():  # all of it may be masked out
+            return None
         allowed = surface.valid
         if rng.random() < _EDGE_SHARE:
             allowed = surface.valid & ~_eroded(surface.valid, _RIM_CELLS)
@@ -341,6 +361,7 @@ class _Run:
                 point=target,
                 mode="expansion",
                 source="tracer expand",
+                identity=self._volume.identity,
             )
             for k, target in enumerate(targets)
         ]
@@ -362,6 +383,10 @@ class _Run:
             for name in names:
                 self._record_overlaps(name)
             self.sample.update(self.index)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float)
 
 
 def _eroded(valid: NDArray[np.bool_], cells: int) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import inline_kernel, kernel
+from tracer.kernels._jit import fused_kernel, kernel
 
 CHUNK = 128  # voxels per chunk edge
 CODES_PER_VOXEL = 8.0
@@ -46,7 +46,7 @@ class FieldView(NamedTuple):
     cap: float
 
 
-@inline_kernel
+@fused_kernel
 def sample_field(
     view: FieldView, x: float, y: float, z: float
 ) -> tuple[float, float, float, float, bool]:
@@ -103,7 +103,7 @@ def sample_field(
     )
 
 
-@inline_kernel
+@fused_kernel
 def nearest_distance(view: FieldView, x: float, y: float, z: float) -> float:
     """Return the signed distance at the voxel nearest to a point.
 

@@ -1,4 +1,4 @@
-"""Place one vertex of a growing quad mesh: a three-unknown Levenberg-Marquardt with analytic Jacobians.
+"""Place one vertex of a growing quad mesh: three unknowns, Levenberg-Marquardt, analytic Jacobians.
 
 The cost of a vertex at ``p`` is the sum of squares of the residuals that contain it
 
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import inline_kernel, kernel
+from tracer.kernels._jit import fused_kernel, inline_kernel, kernel
 from tracer.kernels.field_sampling import FieldView, sample_field
 
 EMPTY = 0  # nothing known
@@ -60,7 +60,7 @@ class PlacementWeights(NamedTuple):
     edge_samples: int
 
 
-@inline_kernel
+@fused_kernel
 def medial_distance(
     view: FieldView, x: float, y: float, z: float, depth: float
 ) -> tuple[float, float, float, float]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import inline_kernel, kernel
+from tracer.kernels._jit import fused_kernel, inline_kernel, kernel
 from tracer.kernels.field_sampling import FieldView, nearest_distance
 
 RING = 8  # scans around the centre
@@ -77,7 +77,7 @@ class SheetProbe(NamedTuple):
     rms: float
 
 
-@inline_kernel
+@fused_kernel
 def _first_inside(
     view: FieldView,
     x: float,
@@ -98,7 +98,7 @@ def _first_inside(
     return math.inf
 
 
-@inline_kernel
+@fused_kernel
 def _run_length(
     view: FieldView,
     x: float,

@@ -45,6 +45,9 @@ class LabelledSurface:
         Id that most of them are on; 0 where none is labelled. Of equal ones the smallest.
     n_foreign : int
         Labelled vertices on another id.
+    largest_foreign : int
+        Vertices of the largest connected group of those; a few single ones are slips, a group is
+        a part of the surface that has changed to another sheet.
     n_ids : int
         Different ids.
     """
@@ -54,6 +57,7 @@ class LabelledSurface:
     n_labelled: int
     main_id: int
     n_foreign: int
+    largest_foreign: int
     n_ids: int
 
     @property
@@ -80,6 +84,10 @@ class LabelScore:
         Surfaces with more than 1 % of their labelled vertices on another id.
     n_unlabelled : int
         Surfaces without a labelled vertex: nothing is known about them.
+    n_foreign : int
+        Labelled vertices of all on another id than the main one of their surface.
+    largest_foreign : int
+        Vertices of the largest connected group of those.
     surfaces : tuple of LabelledSurface
         One by one.
     """
@@ -90,6 +98,8 @@ class LabelScore:
     purity: float
     n_mixed: int
     n_unlabelled: int
+    n_foreign: int
+    largest_foreign: int
     surfaces: tuple[LabelledSurface, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -116,7 +126,8 @@ class LabelScore:
             f"{self.n_surfaces} surfaces on {len(ids)} ids, {self.n_vertices} vertices, "
             f"{100 * self.labelled:.2f} % of them on a label{unknown}\n"
             f"{100 * self.purity:.3f} % of the labelled vertices are on their surface's main id; "
-            f"{self.n_mixed} surfaces have more than {100 * FOREIGN_LIMIT:g} % on another id"
+            f"{self.n_mixed} surfaces have more than {100 * FOREIGN_LIMIT:g} % on another id; "
+            f"largest group on another id: {self.largest_foreign} vertices"
         )
 
 
@@ -185,6 +196,7 @@ def score_labelled_surfaces(surfaces: Iterable["Surface"], labels: "Volume") -> 
         raise NothingFoundError("no surface with a valid vertex to score; check the paths")
     n_vertices = sum(one.n_vertices for one in scored)
     n_labelled = sum(one.n_labelled for one in scored)
+    n_foreign = sum(one.n_foreign for one in scored)
     if not n_labelled:
         raise NothingFoundError(
             f"{labels.path}: none of {n_vertices} vertices lies on a label; are these labels of "
@@ -194,25 +206,38 @@ def score_labelled_surfaces(surfaces: Iterable["Surface"], labels: "Volume") -> 
         n_surfaces=len(scored),
         n_vertices=n_vertices,
         labelled=n_labelled / n_vertices,
-        purity=1.0 - sum(one.n_foreign for one in scored) / n_labelled,
+        purity=1.0 - n_foreign / n_labelled,
         n_mixed=sum(one.is_mixed for one in scored),
         n_unlabelled=sum(not one.n_labelled for one in scored),
+        n_foreign=n_foreign,
+        largest_foreign=max(one.largest_foreign for one in scored),
         surfaces=tuple(scored),
     )
 
 
 def _score(surface: "Surface", labels: "Volume") -> LabelledSurface:
-    values = labels_at(labels, surface.points_xyz[surface.valid])
-    ids, counts = np.unique(values[values > 0], return_counts=True)
-    main = int(counts.argmax()) if len(ids) else -1
+    grid = np.zeros(surface.shape, np.int64)
+    grid[surface.valid] = labels_at(labels, surface.points_xyz[surface.valid])
+    ids, counts = np.unique(grid[grid > 0], return_counts=True)
+    main_id = int(ids[counts.argmax()]) if len(ids) else 0
+    foreign = (grid > 0) & (grid != main_id)
     return LabelledSurface(
         name=surface.name,
-        n_vertices=len(values),
+        n_vertices=int(surface.valid.sum()),
         n_labelled=int(counts.sum()),
-        main_id=int(ids[main]) if len(ids) else 0,
-        n_foreign=int(counts.sum() - counts[main]) if len(ids) else 0,
+        main_id=main_id,
+        n_foreign=int(foreign.sum()),
+        largest_foreign=_largest_group(foreign),
         n_ids=len(ids),
     )
+
+
+def _largest_group(chosen: NDArray[np.bool_]) -> int:
+    """Return the number of vertices in the largest connected group, diagonals included."""
+    from scipy import ndimage
+
+    groups, n = ndimage.label(chosen, np.ones((3, 3)))
+    return int(np.bincount(groups.ravel())[1:].max()) if n else 0
 
 
 def labels_at(labels: "Volume", points_xyz: NDArray[np.floating[Any]]) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ class Labels(ArrayVolume):
 
 
 def slabs():
-    """Labels: ids 5, 6, 7 in planes x = 20, 24, 28, each 3 voxels thick; nothing from z = 150 on."""
+    """Ids 5, 6, 7 in planes x = 20, 24, 28, each 3 voxels thick; nothing from z = 150 on."""
     labels = np.zeros((SIZE, SIZE, 40), np.uint16)
     for label, x in ((5, 20), (6, 24), (7, 28)):
         labels[:150, :, x - 1 : x + 2] = label
@@ -69,8 +69,18 @@ def test_score_labelled_surfaces__counts_what_is_on_another_id(n_off, is_mixed):
     first, second = score.surfaces
     assert (first.main_id, first.n_foreign, first.is_mixed) == (5, 32 * n_off, is_mixed)
     assert second.n_foreign == 0
+    assert first.largest_foreign == score.largest_foreign == score.n_foreign == 32 * n_off
     assert score.n_mixed == int(is_mixed)
     assert score.purity == pytest.approx(1 - n_off / 60)
+
+
+def test_score_labelled_surfaces__tells_slips_from_a_part_on_another_sheet():
+    points = plane(20.0).points_xyz.copy()
+    for row, col in ((3, 3), (4, 4), (10, 10), (12, 10)):
+        points[row, col, 0] = 24.0
+    surface = Surface(points_xyz=points, valid=np.ones(points.shape[:2], bool), scale=(0.2, 0.2))
+    score = score_labelled_surfaces([surface], Labels(slabs()))
+    assert (score.n_foreign, score.largest_foreign, score.n_mixed) == (4, 2, 0)
 
 
 def test_score_labelled_surfaces__what_is_not_known_counts_neither_way():

@@ -27,7 +27,8 @@ def boundary_thicknesses(
     """Return how many thicknesses were measured across the sheets of a box, and fill them in.
 
     A sheet voxel next to the boundary is scanned along the field's gradient, which is the sheet's
-    normal there.
+    normal there. The voxels looked at are staggered, one in every cube of a lattice: a plain
+    lattice misses the boundary of a flat sheet along an axis altogether.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def boundary_thicknesses(
     half : int
         Half its edge length, voxels.
     stride : int
-        Spacing of the voxels looked at.
+        Mean spacing of the voxels looked at.
     reach : float
         Longest run that is measured, voxels.
     out_thickness : ndarray of float64, shape (n,)
@@ -50,15 +51,15 @@ def boundary_thicknesses(
         Number of entries filled.
     """
     n = 0
-    steps = 2 * half // stride + 1
+    steps = 2 * half // stride
     for i in range(steps):
         for j in range(steps):
             for k in range(steps):
                 if n == out_thickness.shape[0]:
                     return n
-                x = math.floor(centre_xyz[0]) - half + stride * k
-                y = math.floor(centre_xyz[1]) - half + stride * j
-                z = math.floor(centre_xyz[2]) - half + stride * i
+                x = math.floor(centre_xyz[0]) - half + stride * k + (i + j) % stride
+                y = math.floor(centre_xyz[1]) - half + stride * j + (i + k) % stride
+                z = math.floor(centre_xyz[2]) - half + stride * i + (j + k) % stride
                 distance = nearest_distance(view, x, y, z)
                 if not -_BOUNDARY < distance < 0.0:
                     continue

@@ -214,6 +214,23 @@ def _sheet_area(number):
     return np.linalg.norm(np.cross(along_y, along_z), axis=-1).sum()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("first", [30, 33])
+def test_seed__on_a_flat_sheet_along_an_axis(tmp_path, axis, first):
+    voxels = np.zeros((64, 64, 64), np.uint8)
+    voxels[(slice(None),) * axis + (slice(first, first + 3),)] = 255
+    writer = VolumeWriter.create(tmp_path / "p.zarr", voxels.shape, np.uint8, VOXEL_SIZE_UM)
+    writer.write((0, 0, 0), voxels)
+    volume = Volume.open(writer.finish("max"))
+    point = np.full(3, 32.0)
+    point[2 - axis] = first + 1
+    seed(volume, tmp_path / "paths", small_params(), points=[tuple(point)])
+    collection = PatchCollection(tmp_path / "paths")
+    surface = collection.load(collection.names()[0])
+    assert surface.valid.sum() > 20
+    np.testing.assert_allclose(surface.points_xyz[surface.valid][:, 2 - axis], first + 1, atol=0.1)
+
+
 @pytest.mark.parametrize("yz", [(2, 2), (157, 125), (2, 125)])
 def test_seed__at_the_rim_of_the_volume_stays_inside(sheet_volume, tmp_path, yz):
     params = small_params(generations=12)

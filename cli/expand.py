@@ -69,24 +69,37 @@ def expand(
     summary(result.summary())
 
 
-def expand_once(volume: str, paths: Path, params: SeedParams) -> None:
-    """Grow one patch of an expansion, as ``tracer seed`` does with mode ``expansion``.
+def expand_by(count: int, volume: str, paths: Path, params: SeedParams, workers: int) -> None:
+    """Grow patches of an expansion, as ``tracer seed`` does with mode ``expansion``.
 
     Parameters
     ----------
+    count : int
+        Number of patches.
     volume : str
         Surface prediction.
     paths : Path
         Collection.
     params : SeedParams
         Growth parameters.
+    workers : int
+        Processes.
     """
-    from tracer.expand import ExpandLimits
+    from tracer.expand import ROUND_SIZE, ExpandLimits
     from tracer.expand import expand as expand_collection
     from tracer.volume import Volume
 
-    limits = ExpandLimits(count=1)
-    summary(expand_collection(Volume.open(volume), paths, params, limits, round_size=1).summary())
+    with progress_bar("expand") as progress:
+        result = expand_collection(
+            Volume.open(volume),
+            paths,
+            params,
+            ExpandLimits(count=count),
+            workers=workers,
+            round_size=min(count, ROUND_SIZE),
+            progress=progress,
+        )
+    summary(result.summary())
 
 
 def _read_holes(path: Path) -> list[tuple[float, float, float]]:

@@ -108,10 +108,10 @@ def seed(
     volume, paths, params_file, point = split_positionals(arguments, volume, paths, params_file)
     params = SeedParams.load(params_file, given(SeedParams, options))
     point = seed_point or point
-    if params.mode == "expansion" and resume is None:
-        from tracer.cli.expand import expand_once
+    if params.mode == "expansion" and resume is None and point is None:
+        from tracer.cli.expand import expand_by
 
-        expand_once(volume, paths, params)
+        expand_by(count, volume, paths, params, workers)
         return
     with progress_bar("seed") as progress:
         result = grow_seeds(

@@ -237,7 +237,11 @@ def _mode(params: SeedParams, has_points: bool, count: int, resume: Path | None)
     if resume is None:
         if params.mode == "resume":
             raise ParamsError("mode = resume: no segment to grow on; name it with --resume")
-        return params.mode or ("explicit_seed" if has_points else "random_seed")
+        if params.mode == "explicit_seed" and not has_points:
+            raise ParamsError("mode = explicit_seed: no point to grow at; give x y z")
+        if has_points and count != 1:
+            raise ParamsError(f"count = {count}: is for random seeds; leave it or the point out")
+        return "explicit_seed" if has_points else (params.mode or "random_seed")  # as in VC3D
     if params.mode not in (None, "resume"):
         raise ParamsError(f"mode = {params.mode}: {resume} is given to resume; leave the mode out")
     if has_points or count != 1:

@@ -67,8 +67,10 @@ class ExpandResult:
         New patches.
     area_cm2 : float
         Their area.
+    coverage_before : float
+        Covered share of the prediction before the first round.
     coverages : list of float
-        Covered share of the prediction after each round.
+        The same after each round.
     refused : Counter
         Targets that gave no patch, per reason.
     coverage_by_region : dict of str to float
@@ -83,6 +85,7 @@ class ExpandResult:
 
     names: list[str] = field(default_factory=list)
     area_cm2: float = 0.0
+    coverage_before: float = 0.0
     coverages: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     coverage_by_region: dict[str, float] = field(default_factory=dict)
@@ -97,9 +100,9 @@ class ExpandResult:
         Returns
         -------
         float
-            After the last round; 0 before the first.
+            After the last round.
         """
-        return self.coverages[-1] if self.coverages else 0.0
+        return self.coverages[-1] if self.coverages else self.coverage_before
 
     def summary(self) -> str:
         """Return a few lines about the run.
@@ -160,7 +163,7 @@ def expand(
     Raises
     ------
     NothingFoundError
-        If the collection is empty.
+        If the collection is empty, or no target gave an acceptable patch.
     VolumeError
         If the volume cannot serve as a prediction.
     CollectionError
@@ -178,9 +181,14 @@ def expand(
     with Workers(workers) as pool:
         run = _Run(collection, volume, params, rng_seed, pool)
         run.connect_unconnected()
+        result.coverage_before = run.sample.fraction
+        if limits.coverage is not None and result.coverage >= limits.coverage and not into:
+            result.stopped_by = "coverage"
         _expand_until(run, result, limits, list(into), round_size, started, progress)
     result.coverage_by_region = run.sample.by_region()
     result.elapsed_s = time.monotonic() - started
+    if result.refused and not result.names:
+        raise NothingFoundError(f"{paths}: no patch was saved: {result.summary().splitlines()[0]}")
     return result
 
 

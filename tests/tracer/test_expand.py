@@ -192,13 +192,24 @@ def test_expand__a_coverage_out_of_reach_ends_when_it_no_longer_grows(sheet_volu
     assert gain[-4:].sum() < 0.004 <= gain[-5:-1].sum()
 
 
-def test_expand__stops_when_nothing_is_large_enough(sheet_volume, paths):
+def test_expand__does_nothing_where_the_coverage_is_reached_already(sheet_volume, paths):
+    result = expand(sheet_volume, paths, small_params(), ExpandLimits(coverage=0.05))
+    assert (result.names, result.coverages, result.stopped_by) == ([], [], "coverage")
+    assert result.coverage > 0.05
+    assert f"coverage {result.coverage:.3f}" in result.summary()
+    target = on_sheet(0, 80, 40)
+    limits = ExpandLimits(coverage=0.05)
+    result = expand(sheet_volume, paths, small_params(), limits, into=[target])
+    assert len(result.names) == 1  # what was asked for by name is grown nevertheless
+
+
+def test_expand__when_nothing_is_large_enough_is_an_error(sheet_volume, paths):
     params = small_params(min_area_cm=1.0)
-    result = expand(sheet_volume, paths, params, ExpandLimits(count=5), round_size=2)
-    assert result.stopped_by == "8 rounds in a row without a new patch"
-    assert result.names == []
-    assert result.refused == {"too small": 16}
-    assert "not saved: 16 too small" in result.summary()
+    with pytest.raises(NothingFoundError, match=r"no patch was saved: 0 patches") as error:
+        expand(sheet_volume, paths, params, ExpandLimits(count=5), round_size=2)
+    assert "stopped by 8 rounds in a row without a new patch" in str(error.value)
+    assert "not saved: 16 too small" in str(error.value)
+    assert "\n" not in str(error.value)
     assert len(PatchCollection(paths)) == 2
 
 

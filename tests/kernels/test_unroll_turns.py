@@ -63,9 +63,10 @@ def test_merge_groups__is_optimal_on_most_small_problems(seed):
             lie = rng.random() < 0.2
             equations.append((a, b, turn[a] - turn[b] + int(lie), rng.uniform(0.5, 2)))
     component, found = merge_groups(5, votes_of(equations))
-    assert len(np.unique(component)) == 1
-    cost = sum(w for a, b, shift, w in equations if found[a] - found[b] != shift)
-    assert cost <= best_turns(5, equations) * 1.5 + 1e-9
+    assert len(np.unique(component)) <= 2  # at most one group whose votes are undecided stays apart
+    inside = [vote for vote in equations if component[vote[0]] == component[vote[1]]]
+    cost = sum(w for a, b, shift, w in inside if found[a] - found[b] != shift)
+    assert cost <= best_turns(5, inside) * 1.5 + 1e-9
 
 
 def test_merge_groups__unconnected_and_undecided_groups_stay_apart():

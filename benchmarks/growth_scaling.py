@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.growth_inputs import Input
@@ -87,43 +88,90 @@ def _in_process_s(
     return statistics.median(spent)
 
 
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What one expansion took.
+
+    Attributes
+    ----------
+    wall_s : float
+        Elapsed time.
+    main_s : float
+        CPU time of the main process.
+    workers_s : float
+        CPU time of the workers; with one worker there is no other process.
+    """
+
+    wall_s: float
+    main_s: float
+    workers_s: float
+
+
 def measure_expansion(given: Input, folder: Path, count: int, repeats: int) -> Figures:
-    """Return what one and two workers take for the same expansion, warm cache."""
+    """Return what one and two workers take for the same expansions, warm cache.
+
+    A short expansion and one three times as long tell what is paid once from what each patch costs.
+    """
     volume, params = Volume.open(given.prediction), _params(folder, 0.02)
     seed(volume, folder / "seeds", params, count=8)
-    limits = ExpandLimits(count=count)
-    walls: dict[int, list[float]] = {1: [], 2: []}
-    mains: dict[int, list[float]] = {1: [], 2: []}
-    children = []
-    rounds = 0
-    for _ in range(repeats + 1):  # the first fills the cache and compiles
-        for workers in (1, 2):
-            paths = folder / "paths"
-            shutil.rmtree(paths, ignore_errors=True)
-            shutil.copytree(folder / "seeds", paths)
-            open_field.cache_clear()
-            before = _cpu_s(resource.RUSAGE_SELF), _cpu_s(resource.RUSAGE_CHILDREN)
-            started = time.monotonic()
-            result = expand(volume, paths, params, limits, workers=workers)
-            walls[workers].append(time.monotonic() - started)
-            mains[workers].append(_cpu_s(resource.RUSAGE_SELF) - before[0])
-            rounds = len(result.coverages)
-            if workers == 2:
-                children.append(_cpu_s(resource.RUSAGE_CHILDREN) - before[1])
-    one, main, both = (statistics.median(v[1:]) for v in (mains[1], mains[2], children))
-    ratios = [a / b for a, b in zip(walls[1][1:], walls[2][1:], strict=True)]
-    return {
-        "patches": len(result.names),
-        "rounds": rounds,
-        "area_cm2": result.area_cm2,
-        "coverage": result.coverage,
-        "1 worker, cpu_s": one,
-        "1 worker, wall_s": statistics.median(walls[1][1:]),
-        "2 workers, wall_s": statistics.median(walls[2][1:]),
-        "speed of 2 workers / 1, wall": statistics.median(ratios),
-        "2 workers, cpu_s of the main process": main,
-        "2 workers, cpu_s of the workers": both,
-        "cpu_s that 2 workers add, per round": (main + both - one) / rounds,
-        "speed of 2 workers / 1, at best": one / (main + both / 2),
-        "load of the machine": os.getloadavg()[0],
+    _expand(volume, folder, params, 3 * count, 1)  # fills the cache and compiles
+    runs: dict[tuple[int, int], list[Expansion]] = {}
+    for _ in range(repeats):
+        for n in (count, 3 * count):
+            for workers in (1, 2):
+                taken = _expand(volume, folder, params, n, workers)
+                runs.setdefault((n, workers), []).append(taken)
+    figures: Figures = {"load of the machine": os.getloadavg()[0]}
+    medians = {
+        key: Expansion(
+            *(statistics.median(getattr(t, f) for t in taken) for f in Expansion.__slots__)
+        )
+        for key, taken in runs.items()
     }
+    for n in (count, 3 * count):
+        one, two = medians[n, 1], medians[n, 2]
+        figures |= {
+            f"{n} patches, 1 worker, cpu_s": one.main_s,
+            f"{n} patches, 2 workers, cpu_s": two.main_s + two.workers_s,
+            f"{n} patches, 2 workers, cpu_s of the main process": two.main_s,
+            f"{n} patches, speed of 2 workers / 1, wall": one.wall_s / two.wall_s,
+            f"{n} patches, speed of 2 workers / 1, at best": _at_best(one, two),
+        }
+    one, two = (_difference(medians[3 * count, w], medians[count, w]) for w in (1, 2))
+    start_s = medians[count, 2].workers_s - two.workers_s / 2
+    return figures | {
+        "each further patch, 1 worker, cpu_ms": 1e3 * one.main_s / (2 * count),
+        "each further patch, 2 workers, cpu_ms of the main process": 1e3 * two.main_s / (2 * count),
+        "each further patch, 2 workers, cpu_ms of the workers": 1e3 * two.workers_s / (2 * count),
+        "further patches, speed of 2 workers / 1, at best": _at_best(one, two),
+        "paid once per worker, cpu_s": start_s / 2,
+    }
+
+
+def _at_best(one: Expansion, two: Expansion) -> float:
+    """Return the speed of two workers on two free cores, rounds without any waiting."""
+    return one.main_s / (two.main_s + two.workers_s / 2)
+
+
+def _difference(long: Expansion, short: Expansion) -> Expansion:
+    return Expansion(
+        *(getattr(long, field) - getattr(short, field) for field in Expansion.__slots__)
+    )
+
+
+def _expand(
+    volume: Volume, folder: Path, params: SeedParams, count: int, workers: int
+) -> Expansion:
+    """Return what growing some patches around the seeds takes."""
+    paths = folder / "paths"
+    shutil.rmtree(paths, ignore_errors=True)
+    shutil.copytree(folder / "seeds", paths)
+    open_field.cache_clear()
+    before = _cpu_s(resource.RUSAGE_SELF), _cpu_s(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    expand(volume, paths, params, ExpandLimits(count=count), workers=workers)
+    return Expansion(
+        time.monotonic() - started,
+        _cpu_s(resource.RUSAGE_SELF) - before[0],
+        _cpu_s(resource.RUSAGE_CHILDREN) - before[1],
+    )

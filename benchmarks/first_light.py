@@ -2,8 +2,8 @@
 
     python -m benchmarks.first_light [--update]
 
-Writes the folder first-light/. With --update the figures and pictures of the page are replaced,
-without it they are compared.
+Writes the folder first-light/. With --update the figures and pictures of the page are replaced;
+without it the figures are compared, the pictures are not. --no-run measures what is there already.
 """
 
 import json

@@ -26,6 +26,7 @@ from tracer.kernels.residuals import (
     direction_residual,
     distance_residual,
     linear_straightness_residual,
+    normal_direction_residual,
     straightness_residual,
     z_residual,
 )
@@ -375,4 +376,41 @@ def evaluate_direction(cost: int, parameters: int, residuals: int, jacobians: in
     set_gradient(jacobians, 0, 0, -ux, -uy, -uz)
     set_gradient(jacobians, 1, 0, ux, uy, uz)
     set_gradient(jacobians, 2, 0, vx, vy, vz)
+    return 1
+
+
+def evaluate_normal_direction(cost: int, parameters: int, residuals: int, jacobians: int) -> int:
+    """Evaluate the normal of two edges against an axis: 1 residual, blocks (3, 3, 3, 3).
+
+    The edges go from the first point to the second, along the row, and to the third, along the
+    column. Constants: weight. The fourth block is the axis.
+
+    Parameters
+    ----------
+    cost, parameters, residuals, jacobians : int
+        Addresses from Ceres.
+
+    Returns
+    -------
+    int
+        1.
+    """
+    ax, ay, az = point_parameter(parameters, 0)
+    bx, by, bz = point_parameter(parameters, 1)
+    cx, cy, cz = point_parameter(parameters, 2)
+    fx, fy, fz = point_parameter(parameters, 3)
+    weight = constant(cost, 0)
+    ux, uy, uz = bx - ax, by - ay, bz - az
+    vx, vy, vz = cx - ax, cy - ay, cz - az
+    residual, gux, guy, guz, gvx, gvy, gvz = normal_direction_residual(
+        ux, uy, uz, vx, vy, vz, fx, fy, fz, weight
+    )
+    _, _, _, _, gfx, gfy, gfz = direction_residual(
+        uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx, fx, fy, fz, weight
+    )
+    set_residual(residuals, 0, residual)
+    set_gradient(jacobians, 0, 0, -gux - gvx, -guy - gvy, -guz - gvz)
+    set_gradient(jacobians, 1, 0, gux, guy, guz)
+    set_gradient(jacobians, 2, 0, gvx, gvy, gvz)
+    set_gradient(jacobians, 3, 0, gfx, gfy, gfz)
     return 1

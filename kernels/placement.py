@@ -4,7 +4,9 @@ The cost of a vertex at ``p`` is the sum of squares of the residuals that contai
 
 * distance to its (up to eight) neighbours, target ``step`` times the grid distance,
 * straightness of the (up to six) triples along its row and column,
-* with data: medial distance at ``p`` and along the edges to its placed 4-neighbours.
+* with data: medial distance at ``p`` and along the edges to its placed 4-neighbours,
+* where there are guides: the angles between its edges or normals and the axes given along the mesh
+  (:mod:`tracer.kernels.axis_guides`).
 
 The medial distance is the signed distance to the sheet's boundary plus ``depth``, cut off at zero:
 its minimum is the sheet's mid-line, where a plain distance is zero through the whole thickness.
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.kernels._jit import fused_kernel, inline_kernel, kernel
+from tracer.kernels.axis_guides import MEMBERS, NO_GUIDES, AxisGuides, guide_terms
 from tracer.kernels.field_sampling import FieldView, sample_field
 
 EMPTY = 0  # nothing known
@@ -51,6 +54,8 @@ class PlacementWeights(NamedTuple):
         Medial depth in voxels: how far inside the sheet the attraction still acts.
     edge_samples : int
         Interior samples per edge.
+    guides : AxisGuides
+        Axes that edges or normals should follow; their grid is that of the points.
     """
 
     step: float
@@ -58,6 +63,7 @@ class PlacementWeights(NamedTuple):
     data: float
     depth: float
     edge_samples: int
+    guides: AxisGuides = NO_GUIDES
 
 
 @fused_kernel
@@ -213,6 +219,15 @@ def vertex_system(
                 gx, gy, gz = -ax, -ay, -az
             w = weights.straightness
             residual, gx, gy, gz = w * residual, w * gx, w * gy, w * gz
+            cost += residual * residual
+            axx, axy, axz = axx + gx * gx, axy + gx * gy, axz + gx * gz
+            ayy, ayz, azz = ayy + gy * gy, ayz + gy * gz, azz + gz * gz
+            bx, by, bz = bx + gx * residual, by + gy * residual, bz + gz * residual
+    for guide in range(weights.guides.kinds.shape[0]):
+        for member in range(MEMBERS):
+            residual, gx, gy, gz = guide_terms(
+                points, state, row, col, px, py, pz, weights.guides, guide, member
+            )
             cost += residual * residual
             axx, axy, axz = axx + gx * gx, axy + gx * gy, axz + gx * gz
             ayy, ayz, azz = ayy + gy * gy, ayz + gy * gz, azz + gz * gz

@@ -55,6 +55,29 @@ class GrowingGrid:
         self.border = border
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Return the rows and columns there is room for.
+
+        Returns
+        -------
+        tuple of int
+            Shape of the grid's arrays.
+        """
+        rows, cols = self.patch.state.shape
+        return rows, cols
+
+    @property
+    def generation(self) -> int:
+        """Return the last generation that was grown.
+
+        Returns
+        -------
+        int
+            1 for a first quad.
+        """
+        return int(self.counters[growth.GENERATION])
+
+    @property
     def box(self) -> Box:
         """Return the rows and columns in use.
 

@@ -5,7 +5,8 @@ neighbours. Here all move together, by Levenberg-Marquardt in Ceres on compiled 
 
 * distance to the eight neighbours, every pair once,
 * straightness of the triples along rows and columns,
-* medial distance at the vertices and along the sides of the cells.
+* medial distance at the vertices and along the sides of the cells,
+* where there are guides, the angles of edges or normals to the axes given along the mesh.
 
 Grids are indexed ``[row, col]``, points are voxels in the order x, y, z.
 """
@@ -20,7 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracer.errors import SurfaceError, TracerWarning
-from tracer.kernels.ceres_blocks import evaluate_distance, evaluate_straightness
+from tracer.kernels.axis_guides import HORIZONTAL, NO_GUIDES, NORMAL, AxisGuides
+from tracer.kernels.ceres_blocks import (
+    evaluate_direction,
+    evaluate_distance,
+    evaluate_normal_direction,
+    evaluate_straightness,
+)
 from tracer.kernels.ceres_field_blocks import evaluate_cell, evaluate_data, evaluate_edge
 from tracer.kernels.ceres_native import NativeCost, native_cost, native_status
 from tracer.kernels.ceres_problem import NativeProblem, SolveOptions, SolveSummary
@@ -137,6 +144,7 @@ def optimise_patch(
     *,
     weights: JointWeights | None = None,
     fixed: NDArray[np.bool_] | None = None,
+    guides: AxisGuides = NO_GUIDES,
     iterations: int = 20,
     num_threads: int = 1,
 ) -> tuple[NDArray[np.float64], JointReport]:
@@ -157,6 +165,8 @@ def optimise_patch(
         Weights and constants.
     fixed : ndarray of bool, shape (rows, cols), optional
         Vertices that stay where they are. The border of a window needs two such rings.
+    guides : AxisGuides, optional
+        Axes that edges or normals should follow, on the same grid.
     iterations : int
         Most steps to take. Ten give most of what there is, twenty nearly all.
     num_threads : int
@@ -195,6 +205,7 @@ def optimise_patch(
             field.ensure(_chunks_around(vertices, _MARGIN * step))
             view = field.view()
         problem = _build(vertices, valid, free, view, step, weights)
+        _add_guides(problem, vertices, valid, free, guides)
         solves.append(problem.solve(options))
         if isinstance(field, FieldView) or _is_loaded(vertices, view, step):
             break
@@ -250,6 +261,44 @@ def _build(
         problem.add_blocks(costs[name], *((vertices, column[kept]) for column in columns))
     problem.fix_blocks(vertices, np.flatnonzero(~can_move))
     return problem
+
+
+def _add_guides(
+    problem: NativeProblem,
+    vertices: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    free: NDArray[np.bool_],
+    guides: AxisGuides,
+) -> None:
+    """Add the residuals of the guides; their axes are those of the first vertex that knows one."""
+    index = np.full(valid.shape, -1, dtype=np.int64)
+    index[valid] = np.arange(len(vertices))
+    can_move = free[valid]
+    for number, kind in enumerate(guides.kinds.tolist()):
+        axes = guides.axes[..., number, :][valid].astype(np.float64)
+        if kind == NORMAL:
+            columns = _chosen(None, index[:-1, :-1], index[:-1, 1:], index[1:, :-1])
+        elif kind == HORIZONTAL:
+            columns = _chosen(None, index[:, :-1], index[:, 1:])
+        else:
+            columns = _chosen(None, index[:-1], index[1:])
+        axis = axes[columns[0]]
+        for column in columns[1:]:
+            unknown = ~axis.any(axis=1)
+            axis[unknown] = axes[column[unknown]]
+        kept = axis.any(axis=1) & np.any([can_move[column] for column in columns], axis=0)
+        axis = np.ascontiguousarray(axis[kept])
+        cost = native_cost(
+            evaluate_normal_direction if kind == NORMAL else evaluate_direction,
+            1,
+            (3,) * (len(columns) + 1),
+            (float(guides.weights[number]),),
+            native=not native_status(),
+        )
+        at = np.arange(len(axis))
+        problem.add_blocks(cost, *((vertices, column[kept]) for column in columns), (axis, at))
+        problem.fix_blocks(axis, at)
+    problem.fix_blocks(vertices, np.flatnonzero(~can_move))
 
 
 def _costs(view: FieldView, step: float, weights: JointWeights) -> dict[str, NativeCost]:

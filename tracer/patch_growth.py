@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tracer.direction_volume import open_guides
 from tracer.growing_grid import GrowingGrid
 from tracer.kernels import growth
 from tracer.kernels.placement import ON_SHEET, PlacementWeights
@@ -113,6 +114,8 @@ def grow_patch(
     ------
     SeedError
         If the seed lies outside the volume, off the prediction, or nowhere near a clean sheet.
+    VolumeError
+        If the volume or a direction field cannot be read.
 
     Notes
     -----
@@ -148,6 +151,8 @@ def resume_patch(field: "DistanceField", surface: "Surface", params: "SeedParams
     SurfaceError
         If the surface does not fit the parameters or the volume, see
         :func:`tracer.patch_resume.resume_grid`.
+    VolumeError
+        If the volume or a direction field cannot be read.
     """
     grid, thickness = resume_grid(field, surface, params)
     row, col = np.argwhere(grid.patch.state == ON_SHEET)[0]
@@ -168,6 +173,36 @@ def _grow_and_finish(
     params: "SeedParams",
 ) -> GrownPatch:
     """Grow a grid as far as it goes, settle it, close small holes and crop it."""
+    directions = open_guides(params.direction_fields)
+    if directions is None:
+        _grow(field, grid, weights, limits)
+    else:
+        guides = directions.new_guides(grid.shape)
+        weights = weights._replace(guides=guides)
+        directions.update(grid, guides, 0)
+        last = limits.generations
+        while grid.generation < last:  # the guides are looked up between the generations
+            limits = limits._replace(generations=grid.generation + 1)
+            if _grow(field, grid, weights, limits) == growth.FINISHED:
+                break
+            directions.update(grid, guides, grid.generation - limits.relax_rings)
+    _settle(field, grid, weights, limits)
+    if params.joint_iterations > 0:
+        from tracer.patch_joint import optimise_jointly  # loads Ceres, a third of a second
+
+        if directions is not None:
+            directions.update(grid, weights.guides, 0)
+        optimise_jointly(field, grid, weights, limits, params.joint_iterations)
+    return _crop(field, grid, start_xyz)
+
+
+def _grow(
+    field: "DistanceField",
+    grid: GrowingGrid,
+    weights: PlacementWeights,
+    limits: growth.GrowthLimits,
+) -> int:
+    """Grow a grid up to the last generation of the limits; return why it ended."""
     reach = 4.0 * weights.step + limits.probe_reach + limits.probe_radius
     while True:
         status = growth.grow_generations(
@@ -182,14 +217,8 @@ def _grow_and_finish(
             reach,
         )
         if status != growth.NEEDS_CHUNKS:
-            break
+            return status
         field.ensure(grid.active_chunks(reach, limits.relax_rings))
-    _settle(field, grid, weights, limits)
-    if params.joint_iterations > 0:
-        from tracer.patch_joint import optimise_jointly  # loads Ceres, a third of a second
-
-        optimise_jointly(field, grid, weights, limits, params.joint_iterations)
-    return _crop(field, grid, start_xyz)
 
 
 def _settle(

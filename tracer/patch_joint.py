@@ -97,6 +97,7 @@ def _optimise_window(
         weights.step,
         weights=joint,
         fixed=fixed,
+        guides=weights.guides._replace(axes=weights.guides.axes[window]),
         iterations=iterations,
     )
     grid.patch.points[window] = moved
@@ -117,7 +118,7 @@ def _refused(
         review_vertices(
             grid.patch, box, field.view(), float(grid.levels[1]), weights, limits, reasons
         )
-    refused = (grid.patch.state == ON_SHEET) & (reasons != ACCEPT)
+    refused: NDArray[np.bool_] = (grid.patch.state == ON_SHEET) & (reasons != ACCEPT)
     bridged = grid.patch.state == BRIDGED
     distances = field.sample(grid.patch.points[bridged])
     before = field.sample(settled[bridged])

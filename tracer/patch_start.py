@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tracer.direction_volume import DirectionGuides, open_guides
 from tracer.errors import SeedError
 from tracer.growing_grid import GrowingGrid
 from tracer.kernels import growth, patch_start
+from tracer.kernels.axis_guides import HORIZONTAL, VERTICAL
 from tracer.kernels.placement import EMPTY, ON_SHEET
 from tracer.kernels.sheet_probe import scan_across
 
@@ -86,6 +88,12 @@ def find_start(
     ------
     SeedError
         If the seed lies outside the volume, off the prediction, or nowhere near a clean sheet.
+    VolumeError
+        If the volume or a direction field cannot be read.
+
+    Notes
+    -----
+    Where a direction field gives the columns' or the rows' direction, the quad is turned to it.
     """
     seed = np.asarray(seed_xyz, np.float64)
     where = "seed ({:g}, {:g}, {:g})".format(*seed)
@@ -107,7 +115,9 @@ def find_start(
     thickness = region_thickness(field, seed)
     candidates = _candidates(field, seed, thickness, params.start_radius)
     aligned = (_aligned(field, candidate, thickness, limits) for candidate in candidates)
-    for start in itertools.islice((s for s in aligned if s is not None), _MAX_STARTS):
+    directions = open_guides(params.direction_fields)
+    for found in itertools.islice((s for s in aligned if s is not None), _MAX_STARTS):
+        start = found if directions is None else _along_fibres(found, directions)
         grid = _first_quad(field, start, params, limits)
         if grid is not None:
             return grid, start
@@ -189,6 +199,24 @@ def _aligned(
     if not scan.found or scan.thickness > limits.thickness_factor * thickness + 1.0:
         return None
     return Start(point + scan.centre * normal, u, v, thickness)
+
+
+def _along_fibres(start: Start, directions: DirectionGuides) -> Start:
+    """Return a start whose columns, or else rows, follow the fibres; their sides are kept."""
+    normal = np.cross(start.u, start.v)
+    for kind, given in ((HORIZONTAL, start.u), (VERTICAL, start.v)):
+        axis = directions.axis_at(kind, start.origin_xyz)
+        if axis is None:
+            continue
+        along = axis - (axis @ normal) * normal
+        length = np.linalg.norm(along)
+        if length < _TOO_STEEP:
+            continue
+        along *= np.copysign(1.0 / length, along @ given)
+        if kind == HORIZONTAL:
+            return start._replace(u=along, v=np.cross(normal, along))
+        return start._replace(u=np.cross(along, normal), v=along)
+    return start
 
 
 def _first_quad(

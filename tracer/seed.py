@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tracer.direction_volume import open_guides
 from tracer.distance_field import DistanceField
 from tracer.errors import CollectionError, NothingFoundError, ParamsError, SeedError, TracerError
 from tracer.patch_growth import GrownPatch, grow_patch, resume_patch
@@ -192,7 +193,7 @@ def seed(
     NothingFoundError
         If no patch was large enough, or no random seed was found.
     VolumeError
-        If the volume cannot serve as a prediction.
+        If the volume cannot serve as a prediction or a direction field cannot be opened.
     CollectionError
         If the folder cannot be written.
     ParamsError
@@ -203,8 +204,10 @@ def seed(
     mode = _mode(params, bool(points), count, resume)
     volume.require_prediction()
     volume.require_voxel_size()
-    # A cache that cannot be written fails here, before any work.
+    # A cache that cannot be written and a direction field that is not there fail before any work.
     open_field(volume.path, params, volume.identity)
+    open_guides.cache_clear()  # it may have been made again since
+    open_guides(params.direction_fields)
     rng_seed = secrets.randbits(32) if params.rng_seed is None else params.rng_seed
     seeds: Sequence[Point | None] = list(points) or [None] * count
     tasks = [

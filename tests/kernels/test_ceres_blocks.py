@@ -45,6 +45,7 @@ CASES = {
     "z": (blocks.evaluate_z, 1, (A, np.array([40.0])), (0.3,), ()),
     "normal": (blocks.evaluate_normal, 1, (A, B, NORMAL), (0.3,), ()),
     "direction": (blocks.evaluate_direction, 1, (A, B, NORMAL), (1.0,), ()),
+    "normal direction": (blocks.evaluate_normal_direction, 1, (A, B, C, NORMAL), (0.6,), ()),
     "data": (field_blocks.evaluate_data, 1, (A,), (16.0, 3.0, 0.1), FIELD),
     "edge": (field_blocks.evaluate_edge, 2, (A, B), (16.0, 3.0, 20.0, 1.0, 5.0, 0.1), FIELD),
     "cell": (

@@ -33,3 +33,9 @@ def die_when_told(folder):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.01)
     return "never"
+
+
+def leave_a_trace(path):
+    """Take a while and write a file."""
+    time.sleep(0.05)
+    Path(path).touch()

@@ -7,10 +7,11 @@ process.
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Self, TypeVar
 
 from tracer.errors import TracerError
@@ -46,9 +47,9 @@ class Workers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)
 
     def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Yield (task index, result) as tasks finish.
@@ -77,8 +78,10 @@ class Workers:
                 yield index, function(task)
             return
         pool = self._started()
+        futures: dict[Future[R], int] = {}
         try:
-            futures = {pool.submit(function, task): index for index, task in enumerate(tasks)}
+            for index, task in enumerate(tasks):
+                futures[pool.submit(function, task)] = index
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
@@ -86,6 +89,11 @@ class Workers:
                 "a worker process was killed (out of memory?); what is finished is kept, use fewer "
                 "--workers or a smaller cache_size and run again"
             ) from error
+        finally:
+            # After an interrupt only what runs is waited for. The pool alone would now and then
+            # work through all tasks first: it forgets to cancel them once nobody refers to it.
+            for future in futures:
+                future.cancel()
 
     def _started(self) -> ProcessPoolExecutor:
         """Return the pool, started on first use."""
@@ -101,6 +109,15 @@ def _start_worker() -> None:
     # Libraries read these when they are imported, which in a worker happens with its first task.
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone; it would wait for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def run_tasks(

@@ -2,7 +2,7 @@ import os
 import pickle
 
 import pytest
-from worker_functions import describe, die_when_told, fail_at_two, square
+from worker_functions import describe, die_when_told, fail_at_two, leave_a_trace, square
 
 from tracer.workers import WorkerDiedError, Workers, run_tasks
 
@@ -61,6 +61,19 @@ def test_run_tasks__a_killed_worker_is_an_error_and_what_is_finished_stays(tmp_p
     assert (tmp_path / "result").read_text() == "safe"
     assert error.value.exit_code == 2
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_run_tasks__what_has_not_begun_is_dropped_after_an_interrupt(tmp_path):
+    tasks = [str(tmp_path / f"{i}") for i in range(300)]
+
+    def run():
+        for _ in run_tasks(leave_a_trace, tasks, 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert 1 <= len(list(tmp_path.iterdir())) < 20
 
 
 def test_worker_died_error__can_be_sent_between_processes():

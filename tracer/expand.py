@@ -36,6 +36,7 @@ _APART = 2.0  # steps between two targets of one round
 _DRY_ROUNDS = 8  # rounds in a row without a new patch that end the run
 _STALL_ROUNDS = 4  # with a coverage target: rounds over which it has to grow by _STALL_GAIN
 _STALL_GAIN = 0.004
+_CONNECTED_AGAIN = 64  # patches, four rounds of interrupted runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,10 +287,15 @@ class _Run:
         self._keys: dict[str, tuple[tuple[float, ...], float, str]] = {}
 
     def connect_unconnected(self) -> None:
-        """Record the overlaps of patches that have none on file: seeds, or an interrupted run's."""
+        """Record the overlaps of seeds and of what an interrupted run left behind.
+
+        Of the patches of its last round that run may have connected some, among them with others
+        that it had not come to; so the latest patches are connected again.
+        """
         graph = self.collection.overlap_graph()
-        for name in self.collection.names():
-            if not graph.get(name):
+        names = self.collection.names()
+        for name in names:
+            if not graph.get(name) or name in names[-_CONNECTED_AGAIN:]:
                 self._record_overlaps(name)
 
     def _record_overlaps(self, name: str) -> None:

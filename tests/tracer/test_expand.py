@@ -141,6 +141,30 @@ def test_expand__connects_patches_that_an_interrupted_run_left_alone(sheet_volum
     assert third in collection.overlap_graph()[first]
 
 
+def test_expand__completes_what_a_run_was_recording_when_it_was_killed(
+    sheet_volume, paths, monkeypatch
+):
+    add_overlaps = PatchCollection.add_overlaps
+    calls = []
+
+    def dying(self, name, others):
+        if len(calls) == 4:  # the two seeds and two patches of a round of six
+            raise KeyboardInterrupt
+        calls.append(name)
+        return add_overlaps(self, name, others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PatchCollection, "add_overlaps", dying)
+        with pytest.raises(KeyboardInterrupt):
+            expand(sheet_volume, paths, small_params(), ExpandLimits(count=6))
+    assert len(PatchCollection(paths)) == 8
+    expand(sheet_volume, paths, small_params(rng_seed=8), ExpandLimits(count=1))
+    collection = PatchCollection(paths)
+    for name in collection.names():
+        exact = collection.index().overlapping(collection.load(name), exclude=[name])
+        assert collection.overlaps(name) == sorted(exact)
+
+
 def test_expand__grows_into_given_targets_first(sheet_volume, paths):
     targets = [on_sheet(0, 100, 100), on_sheet(0, 40, 100), on_sheet(0, 80, 40)]
     result = expand(

@@ -91,7 +91,7 @@ def sheet_of(surface: Surface) -> int:
     assert len(np.unique(sheets)) == 1, "the patch switches sheets"
     distances = np.abs(offsets[:, sheets[0]])
     assert np.median(distances) < 0.5
-    assert distances.max() < HALF_THICKNESS
+    assert distances.max() < HALF_THICKNESS + 1.0
     inside = (surface.points_xyz >= 0) & (surface.points_xyz <= np.array(SHAPE_ZYX[::-1]) - 1)
     assert inside[surface.valid].all(), "the patch leaves the volume"
     return int(sheets[0])

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from permissions import without_permission
 from strategies import wavy_surface
 
 from tracer.collection import PatchCollection
@@ -162,27 +163,6 @@ def test_index__on_a_full_disk_stays_in_memory(paths):
     assert collection.tags("hub") == {}
     assert not list(paths.rglob("*.segment"))
     assert not list(paths.rglob("*.tmp"))
-
-
-def without_permission(function):
-    """Return what `function` returns in a child that is not allowed to write anything."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            if os.getuid() == 0:
-                os.setgid(65534)
-                os.setuid(65534)
-            os.write(writer, json.dumps(function()).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read()
-    assert os.waitpid(child, 0)[1] == 0
-    return json.loads(answer)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import fused_kernel, inline_kernel, kernel
+from tracer.kernels._jit import inline_kernel, kernel
 from tracer.kernels.axis_guides import MEMBERS, NO_GUIDES, AxisGuides, guide_terms
-from tracer.kernels.field_sampling import FieldView, sample_field
+from tracer.kernels.field_sampling import FieldView
+from tracer.kernels.sampled_residuals import data_residual
 
 EMPTY = 0  # nothing known
 COORDINATE = 1  # placed by structure only; takes part in structure, does not expand
@@ -64,33 +65,6 @@ class PlacementWeights(NamedTuple):
     depth: float
     edge_samples: int
     guides: AxisGuides = NO_GUIDES
-
-
-@fused_kernel
-def medial_distance(
-    view: FieldView, x: float, y: float, z: float, depth: float
-) -> tuple[float, float, float, float]:
-    """Return the medial distance at a point and its gradient.
-
-    Parameters
-    ----------
-    view : FieldView
-        Loaded part of the signed distance field.
-    x, y, z : float
-        Point in voxels.
-    depth : float
-        Medial depth in voxels.
-
-    Returns
-    -------
-    tuple of float
-        Distance in voxels (at least 0), then its derivatives by x, y and z.
-    """
-    signed, gx, gy, gz, _ = sample_field(view, x, y, z)
-    value = signed + depth
-    if value <= 0.0:
-        return 0.0, 0.0, 0.0, 0.0
-    return value, gx, gy, gz
 
 
 @inline_kernel
@@ -234,8 +208,7 @@ def vertex_system(
             bx, by, bz = bx + gx * residual, by + gy * residual, bz + gz * residual
     if use_data:
         w = weights.data
-        residual, gx, gy, gz = medial_distance(view, px, py, pz, weights.depth)
-        residual, gx, gy, gz = w * residual, w * gx, w * gy, w * gz
+        residual, gx, gy, gz, _ = data_residual(view, px, py, pz, weights.depth, w)
         cost += residual * residual
         axx, axy, axz = axx + gx * gx, axy + gx * gy, axz + gx * gz
         ayy, ayz, azz = ayy + gy * gy, ayz + gy * gz, azz + gz * gz
@@ -251,8 +224,8 @@ def vertex_system(
             for i in range(1, n + 1):
                 t = i / (n + 1)
                 s = 1.0 - t
-                value, dx, dy, dz = medial_distance(
-                    view, px * s + qx * t, py * s + qy * t, pz * s + qz * t, weights.depth
+                value, dx, dy, dz, _ = data_residual(
+                    view, px * s + qx * t, py * s + qy * t, pz * s + qz * t, weights.depth, 1.0
                 )
                 total += value
                 gx, gy, gz = gx + s * dx, gy + s * dy, gz + s * dz

@@ -11,7 +11,7 @@ to wander by the thickness of the sheet, three to six voxels.
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import inline_kernel
+from tracer.kernels._jit import fused_kernel, inline_kernel
 from tracer.kernels.field_sampling import FieldView, sample_field
 
 
@@ -37,7 +37,7 @@ def medial_distance(signed_distance: float, cap_in: float) -> tuple[float, float
     return 0.0, 0.0
 
 
-@inline_kernel
+@fused_kernel
 def data_residual(
     view: FieldView, x: float, y: float, z: float, cap_in: float, weight: float
 ) -> tuple[float, float, float, float, bool]:

@@ -14,7 +14,7 @@ some interleaved repetitions. Costs are per cm² that was kept, seeds without a 
 VC3D's figures are of its stored patches on the identical volume, seeds and params, scored by the
 same code; its CPU time is user + sys of its own measurement, one process per seed, on another day.
 The prototype runs in turn with ``core``. The case ``command`` is what a shell pays, ``expansion``
-is about workers.
+is about workers, and ``coverage`` grows as many patches as VC3D did in its stored expansion.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import growth_inputs
+from benchmarks import growth_inputs, growth_scaling
 from benchmarks.growth_inputs import VC3D, Input, vc3d_cpu_s_per_cm2
 from benchmarks.growth_prototype import Prototype, find_prototype
 from tracer.distance_field import DistanceField
@@ -57,7 +57,8 @@ class Case:
     Attributes
     ----------
     name : str
-        "reference", a level of phantom ("normal", "hard"), "labels", "command" or "expansion".
+        "reference", a level of phantom ("normal", "hard"), "labels", "command", "expansion" or
+        "coverage".
     size : int
         Edge of a phantom made here, voxels.
     n_seeds : int
@@ -82,6 +83,7 @@ CASES = (
     Case("labels", n_seeds=60, min_area_cm=0.01),
     Case("command", size=256),
     Case("expansion", size=384, n_seeds=64, repeats=2),
+    Case("coverage", n_seeds=228, repeats=1),
 )
 TINY = (Case("normal", size=160, n_seeds=3, min_area_cm=0.002, repeats=1),)
 
@@ -93,18 +95,16 @@ def run(case: Case) -> Figures:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         if case.name == "command":
-            from benchmarks.growth_scaling import measure_command
-
-            return measure_command(given, Path(folder), case.repeats)
+            return growth_scaling.measure_command(given, Path(folder), case.repeats)
         if case.name == "expansion":
-            from benchmarks.growth_scaling import measure_expansion
-
-            return measure_expansion(given, Path(folder), case.n_seeds, case.repeats)
+            return growth_scaling.measure_expansion(given, Path(folder), case.n_seeds, case.repeats)
+        if case.name == "coverage":
+            return growth_scaling.measure_coverage(given, Path(folder), case.n_seeds)
         return _measure(case, given, Path(folder))
 
 
 def _input(case: Case) -> Input | None:
-    if case.name == "reference":
+    if case.name in ("reference", "coverage"):
         return growth_inputs.reference()
     if case.name == "labels":
         return growth_inputs.sheet_labels()

@@ -2,9 +2,10 @@
 
     python -m benchmarks [--quick] [--only NAME]
 
-Runs the default cases of every ``bench_*.py`` (``--quick``: its tiniest ones), each in a process of
-its own, and writes ``bench/results.json`` and ``bench/results.md``. With ``--only`` the other
-figures in these files stay. A case without figures lacks its data. A module of benchmarks has
+Runs the default cases of every ``bench_*.py``, each in a process of its own, and writes all figures
+into ``benchmarks/results.json`` and the tables of README.md and docs/benchmarks.md. With ``--only``
+the other figures stay. ``--quick`` runs the tiniest cases and writes into ``bench/`` only. A case
+without figures lacks its data. A module of benchmarks has
 
 ``CASES``, ``TINY``
     Tuples of frozen ``Case``s with a ``name``; the test-suite runs the tiny ones.
@@ -17,6 +18,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,8 +30,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks.readme_table import as_table
+
 ROOT = Path(__file__).resolve().parents[1]
-OUT = ROOT / "bench"
+RESULTS = ROOT / "benchmarks" / "results.json"
+QUICK_OUT = ROOT / "bench"
 PACKAGES = ("numpy", "numba", "scipy", "zarr", "pyceres", "tifffile", "edt")
 
 
@@ -139,11 +144,11 @@ def format_value(value: float | int | str) -> str:
 def as_markdown(results: dict[str, Any]) -> str:
     """Return all figures as tables, the machine above."""
     machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    lines = ["# Benchmarks", "", f"Written by `make bench` on: {machine}."]
+    lines = [f"Written by `make bench` on: {machine}."]
     for name, entry in sorted(results["benchmarks"].items()):
         kind = ", tiniest cases" if entry["quick"] else ""
         ended = "" if entry["finished"] else "; **did not finish**"
-        lines += ["", f"## {name}", ""]
+        lines += ["", f"### {name}", ""]
         lines += [f"Commit {entry['commit']}, {entry['date']}, {entry['seconds']} s{kind}{ended}."]
         if any(entry["cases"].values()):
             lines += ["", "| case | figure | value |", "|---|---|---|"]
@@ -154,11 +159,32 @@ def as_markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_results(results: dict[str, Any]) -> None:
-    """Write the figures as JSON and as a table."""
-    OUT.mkdir(exist_ok=True)
-    (OUT / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    (OUT / "results.md").write_text(as_markdown(results), encoding="utf-8")
+def with_block(text: str, name: str, content: str) -> str:
+    """Return a document with what stands between its marks for a block replaced."""
+    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+    return block.sub(lambda match: match[1] + content + match[2], text)
+
+
+def documents(results: dict[str, Any]) -> dict[Path, str]:
+    """Return the documents that show figures, filled with these."""
+    readme, guide = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+    return {
+        readme: with_block(readme.read_text(encoding="utf-8"), "bench", as_table(results)),
+        guide: with_block(guide.read_text(encoding="utf-8"), "bench", as_markdown(results)),
+    }
+
+
+def write_results(results: dict[str, Any], *, quick: bool) -> None:
+    """Write the figures as JSON and as tables."""
+    text = json.dumps(results, indent=2) + "\n"
+    if quick:
+        QUICK_OUT.mkdir(exist_ok=True)
+        (QUICK_OUT / "results.json").write_text(text, encoding="utf-8")
+        (QUICK_OUT / "results.md").write_text(as_markdown(results), encoding="utf-8")
+        return
+    RESULTS.write_text(text, encoding="utf-8")
+    for path, filled in documents(results).items():
+        path.write_text(filled, encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
@@ -173,13 +199,13 @@ def main(arguments: list[str]) -> int:
         _run_child(options.child, options.quick, options.into)
         return 0
     results: dict[str, Any] = {"machine": describe_machine(), "benchmarks": {}}
-    path = OUT / "results.json"
+    path = QUICK_OUT / "results.json" if options.quick else RESULTS
     if options.only and path.exists():
         results["benchmarks"] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
     for name in [options.only] if options.only else find_benchmarks():
         print(f"{name} ...", flush=True)
         results["benchmarks"][name] = run_benchmark(name, options.quick)
-        write_results(results)
+        write_results(results, quick=options.quick)
     print("\n" + as_markdown(results))
     return 0 if all(entry["finished"] for entry in results["benchmarks"].values()) else 1
 

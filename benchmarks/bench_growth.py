@@ -13,6 +13,7 @@ some interleaved repetitions. Costs are per cm² that was kept, seeds without a 
 
 VC3D's figures are of its stored patches on the identical volume, seeds and params, scored by the
 same code; its CPU time is user + sys of its own measurement, one process per seed, on another day.
+Where ``VC3D_BIN`` names its executables they run here instead.
 The prototype runs in turn with ``core``. The case ``command`` is what a shell pays, ``expansion``
 is about workers, and ``coverage`` grows as many patches as VC3D did in its stored expansion.
 """
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import growth_inputs, growth_scaling
+from benchmarks import growth_inputs, growth_scaling, vc3d
 from benchmarks.growth_inputs import VC3D, Input, vc3d_cpu_s_per_cm2
 from benchmarks.growth_prototype import Prototype, find_prototype
 from tracer.distance_field import DistanceField
@@ -315,13 +316,22 @@ def _quality(patches: list[Surface], given: Input, bench: Bench) -> Figures:
 
 
 def _compare_vc3d(costs: dict[str, float], given: Input, bench: Bench) -> Figures:
-    """Return the figures of VC3D's stored patches, and how many times as much it spends."""
+    """Return the figures of VC3D's patches, and how many times as much it spends."""
+    if vc3d.has_tools():
+        with tempfile.TemporaryDirectory() as folder:
+            p = bench.params
+            run = vc3d.grow_seeds(given, Path(folder), p.generations, p.min_area_cm)
+        patches = run.patches
+        area_cm2 = sum(patch.area_cm2(bench.volume.voxel_size_um) for patch in patches)
+        theirs = {"cold": run.cold_cpu_s / area_cm2, "warm": run.warm_cpu_s / area_cm2}
+    else:
+        patches = [Surface.load(path) for path in sorted((VC3D / "patches_seeded").iterdir())]
+        voxel_size_um = bench.volume.voxel_size_um
+        theirs = {kind: vc3d_cpu_s_per_cm2(kind, voxel_size_um) for kind in ("cold", "warm")}
     figures: Figures = {}
     for kind, ours in (("cold", "cold"), ("warm", "warm alone")):
-        theirs = vc3d_cpu_s_per_cm2(kind, bench.volume.voxel_size_um)
-        figures[f"VC3D, {kind}, cpu_s per cm2"] = theirs
-        figures[f"VC3D / {ours}"] = theirs / costs[ours]
-    patches = [Surface.load(path) for path in sorted((VC3D / "patches_seeded").iterdir())]
+        figures[f"VC3D, {kind}, cpu_s per cm2"] = theirs[kind]
+        figures[f"VC3D / {ours}"] = theirs[kind] / costs[ours]
     figures |= {f"VC3D, {key}": value for key, value in _quality(patches, given, bench).items()}
     return figures
 

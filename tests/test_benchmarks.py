@@ -4,7 +4,7 @@ import math
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import growth_inputs
+from benchmarks import growth_inputs, readme_table
 
 NAMES = runner.find_benchmarks()
 
@@ -33,31 +33,68 @@ def test_labels__tell_cases_apart(name):
         assert len(set(runner.labels(cases))) == len(cases)
 
 
-def test_main__keeps_the_figures_of_other_benchmarks(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "OUT", tmp_path)
-    made = {"commit": "c", "date": "d", "quick": False, "seconds": 1.0, "finished": True}
-    monkeypatch.setattr(
-        runner, "run_benchmark", lambda name, quick: {**made, "cases": {"a": {name: 12345.6}}}
-    )
-    before = {"machine": {}, "benchmarks": {"render": {**made, "cases": {"b": {"x": 0.12345}}}}}
-    (tmp_path / "results.json").write_text(json.dumps(before))
+MADE = {"commit": "c", "date": "d", "quick": False, "seconds": 1.0, "finished": True}
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout in which benchmarks may write."""
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(runner, "QUICK_OUT", tmp_path / "quick")
+    monkeypatch.setattr(runner, "describe_machine", lambda: {"cores": 2, "cpu": "some"})
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/benchmarks.md"):
+        (tmp_path / name).write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
+    return tmp_path
+
+
+def test_main__keeps_the_figures_of_other_benchmarks(checkout, monkeypatch, capsys):
+    cases = {"coverage": {"patches": 12345.6}}
+    monkeypatch.setattr(runner, "run_benchmark", lambda name, quick: {**MADE, "cases": cases})
+    before = {"machine": {}, "benchmarks": {"render": {**MADE, "cases": {"b": {"x": 0.12345}}}}}
+    (checkout / "results.json").write_text(json.dumps(before))
     assert runner.main(["--only", "growth"]) == 0
-    written = json.loads((tmp_path / "results.json").read_text())
+    written = json.loads((checkout / "results.json").read_text())
     assert set(written["benchmarks"]) == {"render", "growth"}
-    table = (tmp_path / "results.md").read_text()
-    assert "| a | growth | 12346 |" in table
-    assert "| b | x | 0.1235 |" in table
-    assert table in capsys.readouterr().out
+    guide = (checkout / "docs" / "benchmarks.md").read_text()
+    assert "| coverage | patches | 12346 |" in guide
+    assert "| b | x | 0.1235 |" in guide
+    assert guide.startswith("before\n")
+    assert guide.endswith("after\n")
+    assert "old" not in guide
+    assert "2 cores (some)" in (checkout / "README.md").read_text()
+    assert "| coverage | patches | 12346 |" in capsys.readouterr().out
 
 
-def test_main__fails_where_a_benchmark_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "OUT", tmp_path)
-    failed = {"commit": "c", "date": "d", "quick": True, "seconds": 1.0, "finished": False}
+def test_main__quick_leaves_the_documents(checkout, monkeypatch):
+    monkeypatch.setattr(runner, "run_benchmark", lambda name, quick: {**MADE, "cases": {}})
+    assert runner.main(["--only", "growth", "--quick"]) == 0
+    assert (checkout / "quick" / "results.md").exists()
+    assert "old" in (checkout / "README.md").read_text()
+    assert not (checkout / "results.json").exists()
+
+
+def test_main__fails_where_a_benchmark_does(checkout, monkeypatch):
+    failed = {**MADE, "quick": True, "finished": False}
     monkeypatch.setattr(runner, "run_benchmark", lambda name, quick: {**failed, "cases": {"a": {}}})
     assert runner.main(["--only", "growth", "--quick"]) == 1
-    text = (tmp_path / "results.md").read_text()
+    text = (checkout / "quick" / "results.md").read_text()
     assert "did not finish" in text
     assert "its data is missing" in text
+
+
+def test_fill__has_figures_or_a_dash():
+    figures = {"growth": {"cases": {"a, threads 1": {"x / y, cm2": 0.1234}}}}
+    assert readme_table.fill("{growth/a, threads 1/x / y, cm2:.2f} cm²", figures) == "0.12 cm²"
+    assert readme_table.fill("{growth/a, threads 1/other:.2f} cm²", figures) == "-"
+    assert readme_table.fill("no figure", figures) == "no figure"
+
+
+def test_documents__show_the_stored_figures():
+    results = json.loads(runner.RESULTS.read_text(encoding="utf-8"))
+    for path, filled in runner.documents(results).items():
+        assert path.read_text(encoding="utf-8") == filled, "run: make bench"
 
 
 def test_run_benchmark__reports_a_failure(monkeypatch):

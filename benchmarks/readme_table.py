@@ -1,0 +1,126 @@
+"""The table of the README, filled from the figures of ``make bench``.
+
+A cell is text with places like ``{growth/reference/area_cm2:.2f}``: benchmark, case, figure and
+format. A cell with a figure that was not measured is a dash.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_PLACE = re.compile(r"\{([^/}]+)/([^/}]+)/([^}]+?)(?::([^:}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    label : str
+        What was measured.
+    ours, vc3d, target : str
+        Cells, with places for figures.
+    """
+
+    label: str
+    ours: str
+    vc3d: str = "-"
+    target: str = ""
+
+
+ROWS = (
+    Row(
+        "seed: patches from 24 points",
+        "{growth/reference/patches:.0f}, {growth/reference/area_cm2:.2f} cm²",
+        "{growth/reference/VC3D, patches:.0f}, {growth/reference/VC3D, area_cm2:.2f} cm²",
+        "no less area",
+    ),
+    Row(
+        "patches with a sheet switch",
+        "**{growth/reference/patches with a switch:.0f}**",
+        "{growth/reference/VC3D, patches with a switch:.0f}",
+        "≤ 1 %",
+    ),
+    Row(
+        "distance to the mid-line, median / p95, voxels",
+        "**{growth/reference/distance median, voxels:.2f}** / "
+        "{growth/reference/distance p95, voxels:.2f}",
+        "{growth/reference/VC3D, distance median, voxels:.2f} / "
+        "{growth/reference/VC3D, distance p95, voxels:.2f}",
+        "0.2 / 0.8",
+    ),
+    Row("vertices on the prediction", "{growth/reference/on the prediction:.4f}", "-", "0.99"),
+    Row(
+        "growing, CPU-s per cm², warm / cold cache",
+        "{growth/reference/warm, cpu_s per cm2:.2f} / {growth/reference/cold, cpu_s per cm2:.2f}",
+        "{growth/reference/VC3D, warm, cpu_s per cm2:.0f} / "
+        "{growth/reference/VC3D, cold, cpu_s per cm2:.0f}",
+        "0.3 / 3",
+    ),
+    Row(
+        "expand: patches, coverage of the recto, with a switch",
+        "{growth/coverage/patches:.0f}, **{growth/coverage/coverage of the recto:.3f}**, "
+        "{growth/coverage/patches with a switch:.0f}",
+        "{growth/coverage/VC3D, patches:.0f}, {growth/coverage/VC3D, coverage of the recto:.3f}, "
+        "{growth/coverage/VC3D, patches with a switch:.0f}",
+    ),
+    Row(
+        "expand, all included from an empty cache, CPU-s per cm²",
+        "{growth/coverage/cpu_s per cm2:.2f}",
+        "{growth/coverage/VC3D, cpu_s per cm2:.0f}",
+    ),
+    Row(
+        "distance transform, time / that of `edt`",
+        "{distance_field/sheets/transform / edt:.2f}",
+        "-",
+        "1.5",
+    ),
+    Row(
+        "distance cache, raw / cached bytes",
+        "{growth/reference/raw / cached bytes:.0f}",
+        "1",
+        "10",
+    ),
+    Row(
+        "render: pixels per CPU-s against VC3D's, without start-up",
+        "{render/vc3d, threads 1/in process speed / VC3D:.1f}",
+        "1",
+        "2",
+    ),
+)
+
+
+def fill(cell: str, benchmarks: dict[str, Any]) -> str:
+    """Return a cell with its figures, or a dash where one is missing."""
+    missing = False
+
+    def look_up(match: re.Match[str]) -> str:
+        nonlocal missing
+        bench, case, figure, spec = match.groups()
+        try:
+            value = benchmarks[bench]["cases"][case][figure]
+        except KeyError:
+            missing = True
+            return ""
+        return format(value, spec or "")
+
+    filled = _PLACE.sub(look_up, cell)
+    return "-" if missing else filled
+
+
+def as_table(results: dict[str, Any]) -> str:
+    """Return the table in Markdown, the machine above it."""
+    machine = results["machine"]
+    lines = [
+        f"`make bench` on {machine['cores']} cores ({machine['cpu']}), shared with other work.",
+        "",
+        "| | scroll-tracer | VC3D | target |",
+        "|---|---|---|---|",
+    ]
+    for row in ROWS:
+        cells = [row.label] + [
+            fill(cell, results["benchmarks"]) for cell in (row.ours, row.vc3d, row.target)
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

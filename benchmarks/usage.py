@@ -1,0 +1,74 @@
+"""What a child process takes: CPU time, elapsed time, peak memory."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a child process took.
+
+    Attributes
+    ----------
+    cpu_s : float
+        User and system time.
+    wall_s : float
+        Elapsed time.
+    memory_mb : float
+        Peak resident memory.
+    status : int
+        Exit status; negative where a signal ended it.
+    finished : bool
+        False where it was stopped.
+    """
+
+    cpu_s: float
+    wall_s: float
+    memory_mb: float
+    status: int
+    finished: bool
+
+
+def measure(
+    command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+) -> Usage:
+    """Run a command, stopped after some seconds, and return what it took."""
+    started = time.monotonic()
+    child = subprocess.Popen(command, env={**os.environ, **(environment or {})})
+    memory_kb = 0
+    stopped = False
+    while True:
+        memory_kb = max(memory_kb, _peak_kb(child.pid))
+        pid, status, used = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            break
+        if time.monotonic() - started > seconds and not stopped:
+            os.kill(child.pid, signal.SIGKILL)
+            stopped = True
+        time.sleep(0.02)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return Usage(
+        cpu_s=used.ru_utime + used.ru_stime,
+        wall_s=time.monotonic() - started,
+        memory_mb=memory_kb / 1024,
+        status=child.returncode,
+        finished=not stopped,
+    )
+
+
+def _peak_kb(pid: int) -> int:
+    """Return the peak resident memory of a running process, 0 where it cannot be read.
+
+    Not from ``wait4``: there a child begins with the peak of the process that started it.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0].split()[1]) if lines else 0

@@ -1,4 +1,4 @@
-"""`tracer predict`: sheets from CT or labels, mended and scored."""
+"""`tracer predict`: sheets from CT, by filter or network, or from labels, mended and scored."""
 
 import dataclasses
 import json
@@ -9,62 +9,59 @@ import click
 
 from tracer.cli.console import progress_bar, summary
 from tracer.cli.options import given, params_options
+from tracer.cli.predict_network import OUT, OVERWRITE, PARAMS_FILE, RESTART, VOLUME, network
 from tracer.predict.clean import CleanParams
 from tracer.predict.from_labels import FromLabelsParams
 from tracer.predict.params import PredictParams
 
-_PARAMS_FILE = click.option(
-    "--params",
-    "params_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON file with any of the options below; options given here win.",
-)
 _OUTWARD = click.option(
     "--outward", nargs=3, type=float, help="Fixed outward direction x y z, instead of an axis."
 )
-_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a finished OUT.")
-_RESTART = click.option(
-    "--restart", is_flag=True, help="Discard unfinished work instead of continuing it."
-)
-_VOLUME = click.Path(path_type=str)
-_OUT = click.Path(path_type=Path)
 
 
 class _DefaultGroup(click.Group):
-    """A group whose sub-command `from-ct` may be left out."""
+    """A group whose sub-commands `from-ct` and, with --model, `network` may be left out."""
 
-    default_command = "from-ct"
+    def default_command(self, args: list[str]) -> str:
+        """Return the sub-command that arguments without one are meant for."""
+        has_model = any(arg.partition("=")[0] == "--model" for arg in args)
+        return "network" if has_model else "from-ct"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Insert the default sub-command where the first argument is none."""
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = [self.default_command, *args]
+            args = [self.default_command(args), *args]
         return super().parse_args(ctx, args)
 
 
 @click.group(
     cls=_DefaultGroup,
     epilog="\b\nExample:\n  tracer predict scroll/ct.zarr scroll/found.zarr --sigma 4\n"
+    "  tracer predict scroll/ct.zarr scroll/found.zarr --model nnUNetTrainer__nnUNetPlans__2d\n"
     "  tracer predict clean scroll/found.zarr scroll/clean.zarr --ct scroll/ct.zarr",
 )
 def predict() -> None:
-    """Predict the sheets of a CT volume: tracer predict CT OUT [OPTIONS].
+    """Predict the sheets of a CT volume: tracer predict CT OUT [--model MODEL] [OPTIONS].
 
-    The options of the prediction itself: tracer predict from-ct --help.
+    The options of the prediction itself: tracer predict from-ct --help without a model, tracer
+    predict network --help with one.
     """
+
+
+predict.add_command(network)
 
 
 @predict.command(
     name="from-ct",
     epilog="\b\nExample:\n  tracer predict scroll/ct.zarr scroll/found.zarr --sigma 4",
 )
-@click.argument("ct", type=_VOLUME)
-@click.argument("out", type=_OUT)
-@_PARAMS_FILE
+@click.argument("ct", type=VOLUME)
+@click.argument("out", type=OUT)
+@PARAMS_FILE
 @params_options(PredictParams)
 @_OUTWARD
-@_OVERWRITE
-@_RESTART
+@OVERWRITE
+@RESTART
 def from_ct(
     ct: str, out: Path, params_file: Path | None, overwrite: bool, restart: bool, **options: Any
 ) -> None:
@@ -84,13 +81,13 @@ def from_ct(
 @predict.command(
     epilog="\b\nExample:\n  tracer predict clean pred.zarr clean.zarr --ct ct.zarr --hole-radius 8"
 )
-@click.argument("prediction", type=_VOLUME)
-@click.argument("out", type=_OUT)
-@click.option("--ct", "ct_path", type=_VOLUME, help="CT: where it is 0, nothing is predicted.")
-@_PARAMS_FILE
+@click.argument("prediction", type=VOLUME)
+@click.argument("out", type=OUT)
+@click.option("--ct", "ct_path", type=VOLUME, help="CT: where it is 0, nothing is predicted.")
+@PARAMS_FILE
 @params_options(CleanParams)
-@_OVERWRITE
-@_RESTART
+@OVERWRITE
+@RESTART
 def clean(
     prediction: str,
     out: Path,
@@ -119,13 +116,13 @@ def clean(
     epilog="\b\nExample:\n  tracer predict from-labels labels.zarr pred.zarr --face recto "
     "--axis-x 300 --axis-y 310",
 )
-@click.argument("labels", type=_VOLUME)
-@click.argument("out", type=_OUT)
-@_PARAMS_FILE
+@click.argument("labels", type=VOLUME)
+@click.argument("out", type=OUT)
+@PARAMS_FILE
 @params_options(FromLabelsParams)
 @_OUTWARD
-@_OVERWRITE
-@_RESTART
+@OVERWRITE
+@RESTART
 def from_labels(
     labels: str, out: Path, params_file: Path | None, overwrite: bool, restart: bool, **options: Any
 ) -> None:
@@ -145,8 +142,8 @@ def from_labels(
 @predict.command(
     epilog="\b\nExample:\n  tracer predict score pred.zarr labels.zarr --ignore-label 2 --json"
 )
-@click.argument("prediction", type=_VOLUME)
-@click.argument("label", type=_VOLUME)
+@click.argument("prediction", type=VOLUME)
+@click.argument("label", type=VOLUME)
 @click.option("--threshold", default=127.5, show_default=True, help="Least value of a sheet.")
 @click.option("--ignore-label", type=int, help="Label that means unknown; the benchmark uses 2.")
 @click.option("--tolerance", default=2.0, show_default=True, help="Of the surface Dice, voxels.")

@@ -29,7 +29,7 @@ def check(words):
         while rest and rest[0] in ("-q", "-v", "--debug"):
             rest.pop(0)
         if hasattr(command, "default_command") and rest[0] not in command.commands:
-            rest.insert(0, command.default_command)
+            rest.insert(0, command.default_command(rest))
         name = rest.pop(0)
         found = command.get_command(context, name)
         if found is None:

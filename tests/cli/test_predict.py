@@ -1,14 +1,18 @@
 """`tracer predict` in-process: the default sub-command, all sub-commands, refusals."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fake_nnunet import install, make_fake_model
 
-from tracer.cli.main import tracer
+from tracer.cli.main import main, tracer
 from tracer.errors import OutputError, ParamsError
 from tracer.predict import stages
+from tracer.predict.network_params import NetworkParams
+from tracer.predict.network_stage import predict_with_network
 from tracer.predict.params import PredictParams
 from tracer.volume import Volume
 from tracer.volume_writer import VolumeWriter
@@ -80,6 +84,34 @@ def test_predict__umbilicus_file(scroll):
     assert set(rows % 12) <= {8, 9, 10}  # cosine rises fastest at 9 of 12
 
 
+def test_predict__with_a_model(scroll, monkeypatch):
+    install(monkeypatch)
+    make_fake_model(scroll / "model")
+    args = ("predict", "scroll/ct.zarr", "whole.zarr", "--model", "model", "--probabilities")
+    assert "voxels predicted" in _run(*args).output
+    api = NetworkParams(probabilities=True)
+    predict_with_network(
+        Volume.open("scroll/ct.zarr"), scroll / "api.zarr", [scroll / "model"], api
+    )
+    np.testing.assert_array_equal(_read("whole.zarr"), _read("api.zarr"))
+    parts = ("--model=model", "--probabilities", "--block", 16, "--num-parts", 2, "--part-id")
+    out = _run("predict", "scroll/ct.zarr", "parts.zarr", *parts, 1).output
+    assert "left to the other parts" in out
+    _run("predict", "scroll/ct.zarr", "parts.zarr", *parts, 0)
+    np.testing.assert_array_equal(_read("whole.zarr"), _read("parts.zarr"))
+
+
+def test_predict__without_nnunet_names_the_install_command(scroll, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    make_fake_model(scroll / "model")
+    with pytest.raises(SystemExit) as status:
+        main(["predict", "scroll/ct.zarr", "o.zarr", "--model", "model"])
+    assert status.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pip install 'scroll-tracer[nnunet]'" in said
+
+
 def test_predict__refusals(scroll):
     with pytest.raises(ParamsError, match="outward"):
         _run("predict", "scroll/ct.zarr", "o.zarr", "--face", "recto")
@@ -100,6 +132,6 @@ def test_from_labels__and_score(scroll):
     assert "combined" in _run("predict", "score", "o.zarr", "labels.zarr", *args).output
 
 
-@pytest.mark.parametrize("name", ["from-ct", "clean", "from-labels", "score"])
+@pytest.mark.parametrize("name", ["from-ct", "network", "clean", "from-labels", "score"])
 def test_predict__help_ends_with_an_example(name):
-    assert "Example:" in _run("predict", name, "--help").output.splitlines()[-2]
+    assert "Example:" in "".join(_run("predict", name, "--help").output.splitlines()[-3:])

@@ -1,6 +1,6 @@
 """A prediction on disk: made block by block, continued after a crash, finished with a pyramid."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ class BlockOutput:
     ----------
     writer : VolumeWriter
         Writer, new or continued.
-    edge : int
-        Edge of a block in voxels.
+    blocks : int or sequence of Block
+        Edge of a block in voxels, or the blocks themselves.
 
     Attributes
     ----------
@@ -98,9 +98,13 @@ class BlockOutput:
         Blocks that were done before.
     """
 
-    def __init__(self, writer: VolumeWriter, edge: int) -> None:
+    def __init__(self, writer: VolumeWriter, blocks: int | Sequence[Block]) -> None:
         self.writer = writer
-        self.edge = edge
+        self._blocks = (
+            list(iterate_blocks(writer.shape_zyx, blocks))
+            if isinstance(blocks, int)
+            else list(blocks)
+        )
         self.counts: dict[int, int] = {
             int(key.removeprefix("block/")): int(value)
             for key, value in writer.finished.items()
@@ -123,8 +127,7 @@ class BlockOutput:
         progress : callable
             Progress callback.
         """
-        blocks = list(iterate_blocks(self.writer.shape_zyx, self.edge))
-        for position, block in enumerate(blocks):
+        for position, block in enumerate(self._blocks):
             if block.number not in self.counts:
                 voxels = work(block)
                 count = 0
@@ -136,7 +139,7 @@ class BlockOutput:
                         self.writer.write(block.start_zyx, voxels)
                 self.writer.mark_finished(f"block/{block.number}", count)
                 self.counts[block.number] = count
-            progress(position + 1, len(blocks), "blocks")
+            progress(position + 1, len(self._blocks), "blocks")
 
     def finish(
         self,

@@ -50,7 +50,7 @@ ROWS = (
         "{growth/reference/VC3D, distance p95, voxels:.2f}",
         "0.2 / 0.8",
     ),
-    Row("vertices on the prediction", "{growth/reference/on the prediction:.4f}", "-", "0.99"),
+    Row("vertices on the prediction", "{growth/reference/on prediction:.4f}", "-", "0.99"),
     Row(
         "growing, CPU-s per cm², warm / cold cache",
         "{growth/reference/warm, cpu_s per cm2:.2f} / {growth/reference/cold, cpu_s per cm2:.2f}",
@@ -69,6 +69,32 @@ ROWS = (
         "expand, all included from an empty cache, CPU-s per cm²",
         "{growth/coverage/cpu_s per cm2:.2f}",
         "{growth/coverage/VC3D, cpu_s per cm2:.0f}",
+    ),
+    Row(
+        "unroll VC3D's 248 patches: coverage of the recto / switches, share of the area",
+        "**{unroll/reference, prediction/coverage:.3f}** / "
+        "{unroll/reference, prediction/switch_rate:.3f}",
+        "0.258 (its trace) / 0",
+        "0.99 / 0.001",
+    ),
+    Row(
+        "the same: distance to the mid-line, median, voxels / CPU-s",
+        "{unroll/reference, prediction/distance_median:.2f} / "
+        "{unroll/reference, prediction/cpu_s:.0f}",
+        "0.35 / 101 (its trace)",
+        "0.2 / 12",
+    ),
+    Row(
+        "the same, without the prediction: coverage (the patches': "
+        "{unroll/reference/coverage_of_patches:.3f})",
+        "{unroll/reference/coverage:.3f}",
+    ),
+    Row(
+        "planted jumps found, of 30 % of 250 patches",
+        "{unroll/250 planted, 30 % jump/planted_found:.0f} of "
+        "{unroll/250 planted, 30 % jump/planted:.0f}",
+        "-",
+        "all",
     ),
     Row(
         "distance transform, time / that of `edt`",
@@ -119,8 +145,7 @@ def as_table(results: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for row in ROWS:
-        cells = [row.label] + [
-            fill(cell, results["benchmarks"]) for cell in (row.ours, row.vc3d, row.target)
-        ]
+        texts = (row.label, row.ours, row.vc3d, row.target)
+        cells = [fill(text, results["benchmarks"]) for text in texts]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

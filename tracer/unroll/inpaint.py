@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SMOOTHNESS = 0.02  # weight of second differences; they only decide where nothing guides
 _UNGUIDED = 1.0  # the same where no neighbouring wrap is known
+_BEND_WINDOW = 5  # nodes over which the curvature of a rim is averaged
 _DIRECT = 150_000  # unknowns up to which a hole is solved directly
 _PASSES = 2  # the second one is also guided by what the first one filled
 _FILLED_WEIGHT = 0.25  # of a guide that was itself filled in
@@ -85,10 +86,11 @@ def inpaint(sheet: Sheet, *, widest: int, margin: int) -> tuple[Sheet, NDArray[n
         return sheet, np.where(valid, DATA, NOTHING).astype(np.uint8)
     winding = fill_winding(sheet.winding, valid)
     points = sheet.points_xyz
+    bends = rim_bends(points)
     trust = np.where(valid, 1.0, 0.0)
     for _ in range(_PASSES):
         guide, weight = guide_gradients(points, trust, winding, sheet.step)
-        points = _integrate(sheet.points_xyz, valid, hole, guide, weight)
+        points = _integrate(sheet.points_xyz, valid, hole, guide, weight, bends)
         filled = hole & np.isfinite(points[..., 0])
         trust = np.where(valid, 1.0, np.where(filled, _FILLED_WEIGHT, 0.0))
     from scipy import ndimage
@@ -220,6 +222,44 @@ def guide_gradients(
     return tuple(sums), tuple(weights)
 
 
+def rim_bends(
+    points_xyz: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the second differences of the data, smoothed and carried into the unknown nodes.
+
+    Parameters
+    ----------
+    points_xyz : ndarray of float64, shape (rows, cols, 3)
+        Nodes; NaN where unknown.
+
+    Returns
+    -------
+    tuple of ndarray of float64, shape (rows, cols, 3)
+        Down the columns and along the rows. What nothing guides goes on as curved as its rim: a
+        straight line would leave a wrap of radius 50 by eight voxels within a step of 20.
+    """
+    from scipy import ndimage
+
+    bends = []
+    for axis in (0, 1):
+        bend = np.full(points_xyz.shape, np.nan)
+        if points_xyz.shape[axis] > 2:
+            middle = (slice(1, -1), slice(None)) if axis == 0 else (slice(None), slice(1, -1))
+            bend[middle] = np.diff(points_xyz, n=2, axis=axis)
+        known = np.isfinite(bend[..., 0])
+        weight = ndimage.uniform_filter(known.astype(np.float64), _BEND_WINDOW, mode="constant")
+        carried = np.zeros(points_xyz.shape)
+        for part in range(3):
+            total = ndimage.uniform_filter(
+                np.where(known, bend[..., part], 0.0), _BEND_WINDOW, mode="constant"
+            )
+            near = weight > 1e-9
+            mean = np.where(near, total / np.where(near, weight, 1.0), 0.0)
+            carried[..., part] = diffuse(mean, near)
+        bends.append(carried)
+    return bends[0], bends[1]
+
+
 def _beside(
     points_xyz: NDArray[np.float64],
     trust: NDArray[np.float64],
@@ -257,6 +297,7 @@ def _integrate(
     hole: NDArray[np.bool_],
     guides: tuple[NDArray[np.float64], ...],
     weights: tuple[NDArray[np.float64], ...],
+    bends: tuple[NDArray[np.float64], ...],
 ) -> NDArray[np.float64]:
     """Return the points with every hole filled by the integral of the guides between its rims."""
     from scipy import ndimage
@@ -281,7 +322,8 @@ def _integrate(
         fixed = valid[box]
         if not fixed.any():
             continue
-        solved = _fill_one(points_xyz[box], fixed, inside, part_guides, part_weights)
+        part_bends = [bend[box] for bend in bends]
+        solved = _fill_one(points_xyz[box], fixed, inside, part_guides, part_weights, part_bends)
         out[box][inside] = solved
     return out
 
@@ -292,6 +334,7 @@ def _fill_one(
     inside: NDArray[np.bool_],
     guides: list[NDArray[np.float64]],
     weights: list[NDArray[np.float64]],
+    bends: list[NDArray[np.float64]],
 ) -> NDArray[np.float64]:
     """Return the positions of the nodes of one hole."""
     from scipy.sparse import csc_array, diags_array, vstack
@@ -327,7 +370,7 @@ def _fill_one(
         use = known.ravel()[a] & known.ravel()[b] & known.ravel()[c]
         use &= inside.ravel()[a] | inside.ravel()[b] | inside.ravel()[c]
         blocks.append(_rows([(a[use], 1.0), (b[use], -2.0), (c[use], 1.0)], rows * cols))
-        rights.append(np.zeros((int(use.sum()), 3)))
+        rights.append(bends[axis].reshape(-1, 3)[b[use]])
         scales.append(np.where(unguided.ravel()[b[use]], _UNGUIDED, _SMOOTHNESS))
     matrix = vstack(blocks, format="csr")
     right = np.concatenate(rights)

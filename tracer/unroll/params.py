@@ -24,8 +24,8 @@ class UnrollParams(Params):
     reach: float = Field(
         5.0,
         gt=0,
-        description="How far the surface may move to the prediction's middle, voxels; less than "
-        "half the gap between wraps.",
+        description="How far the surface may move to the prediction's middle, voxels; at "
+        "most 0.4 of the measured gap between wraps.",
     )
     max_hole: float = Field(
         1000.0,

@@ -20,6 +20,7 @@ from tracer.unroll.plane import Plane, flatten
 from tracer.unroll.resample import Sheet, resample, used_box
 
 _MOST_EXTENSIONS = 25  # rounds beyond the rim; each adds `extend` voxels where the sheet is found
+_REACH_OF_GAP = 0.4  # of the usual gap between wraps
 _WORTH_EXTENDING = 0.001  # share of the nodes that a round must add
 _STEPS = ("overlaps", "turns", "plane", "surface", "holes", "prediction")
 
@@ -232,6 +233,8 @@ def unroll(
     solved = solve(patches, params, axis=axis, progress=report)
     layout = solved.layout
     sizes = np.bincount(layout.component[layout.component >= 0], minlength=1)
+    # nearer to the next wrap than to its own a node would be pulled to the wrong one
+    reach = float(np.nanmin([params.reach, _REACH_OF_GAP * layout.gap]))
     smallest = max(params.min_component * sizes.sum(), 4)
     components, left_out = [], 0
     for number, size in enumerate(sizes.tolist()):
@@ -244,7 +247,7 @@ def unroll(
             left_out += size > 0
             continue
         report(4, len(_STEPS), _STEPS[3])
-        sheet, state = _complete(sheet, params, prediction, report)
+        sheet, state = _complete(sheet, params, reach, prediction, report)
         sheet, state = _above_zero(sheet, state)
         components.append(Unrolled(number=number, sheet=sheet, state=state, n_vertices=size))
     if not components:
@@ -270,6 +273,7 @@ def _above_zero(sheet: Sheet, state: NDArray[np.uint8]) -> tuple[Sheet, NDArray[
 def _complete(
     sheet: Sheet,
     params: UnrollParams,
+    reach: float,
     prediction: PredictionVolume | None,
     report: Progress,
 ) -> tuple[Sheet, NDArray[np.uint8]]:
@@ -283,7 +287,7 @@ def _complete(
     sheet, state = inpaint(sheet, widest=widest, margin=0)
     report(5, len(_STEPS), _STEPS[4])
     sheet, state = pull_to_prediction(
-        sheet, state, prediction, threshold=params.threshold, reach=params.reach
+        sheet, state, prediction, threshold=params.threshold, reach=reach
     )
     for _ in range(_MOST_EXTENSIONS if margin > 0 else 0):
         sheet, state = sheet.padded(margin), np.pad(state, margin)
@@ -296,7 +300,7 @@ def _complete(
             state,
             prediction,
             threshold=params.threshold,
-            reach=params.reach,
+            reach=reach,
             extrapolated=fresh,
         )
         box = used_box(sheet.valid)

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mask": ("mask", "Mask out parts of a segment."),
     "unroll": ("unroll", "Lay out a whole collection as one flat surface."),
     "suspects": ("suspects", "List the sheet jumps in a collection."),
+    "winding": ("winding", "Write the relative winding of surfaces; find their sheet jumps."),
     "render": ("render", "Render flattened layers of a surface."),
     "layers": ("layers", "Split, contrast and stitch rendered layers for ink models."),
     "score": ("score", "Score surfaces against a phantom's truth."),

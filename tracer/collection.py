@@ -372,11 +372,33 @@ class PatchCollection:
         return had
 
     def _change_tags(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        def retag(meta: dict[str, Any]) -> None:
+            tags = meta.get("tags")
+            meta["tags"] = change(dict(tags) if isinstance(tags, Mapping) else {})
+
+        self.update_meta(name, retag)
+
+    def update_meta(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the metadata of a patch under the collection's lock.
+
+        Parameters
+        ----------
+        name : str
+            Patch.
+        change : callable
+            Changes the metadata, given as a dict, in place.
+
+        Raises
+        ------
+        CollectionError
+            If there is no such patch.
+        OutputError
+            If the metadata cannot be written.
+        """
         directory = self.patch_path(name)
         with self._locked():
             meta = tifxyz.read_meta(directory)
-            tags = meta.get("tags")
-            meta["tags"] = change(dict(tags) if isinstance(tags, Mapping) else {})
+            change(meta)
             write_json(directory / tifxyz.META_NAME, tifxyz.plain_json(meta))
 
     # -- index ------------------------------------------------------------------------------------

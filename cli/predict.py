@@ -9,7 +9,17 @@ import click
 
 from tracer.cli.console import progress_bar, summary
 from tracer.cli.options import given, params_options
-from tracer.cli.predict_network import OUT, OVERWRITE, PARAMS_FILE, RESTART, VOLUME, network
+from tracer.cli.predict_network import (
+    OUT,
+    OVERWRITE,
+    PARAMS_FILE,
+    RESTART,
+    VOLUME,
+    export_blocks,
+    import_blocks,
+    make_dataset,
+    network,
+)
 from tracer.predict.clean import CleanParams
 from tracer.predict.from_labels import FromLabelsParams
 from tracer.predict.params import PredictParams
@@ -48,7 +58,8 @@ def predict() -> None:
     """
 
 
-predict.add_command(network)
+for command in (network, export_blocks, import_blocks, make_dataset):
+    predict.add_command(command)
 
 
 @predict.command(

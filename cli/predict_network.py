@@ -7,6 +7,8 @@ import click
 
 from tracer.cli.console import progress_bar, summary
 from tracer.cli.options import given, params_options
+from tracer.predict.dataset import DatasetParams
+from tracer.predict.exchange import ExportParams, ImportParams
 from tracer.predict.network_params import NetworkParams
 
 PARAMS_FILE = click.option(
@@ -71,5 +73,100 @@ def network(
     with progress_bar("predict") as progress:
         result = predict_with_network(
             volume, out, models, params, part=part, existing=existing, progress=progress
+        )
+    summary(result.summary())
+
+
+@click.command(
+    name="export-blocks",
+    epilog="\b\nExample:\n  tracer predict export-blocks scroll/ct.zarr blocks --block 600",
+)
+@click.argument("ct", type=VOLUME)
+@click.argument("folder", type=OUT)
+@PARAMS_FILE
+@params_options(ExportParams)
+def export_blocks(ct: str, folder: Path, params_file: Path | None, **options: Any) -> None:
+    """Write the blocks of the volume CT into FOLDER, the input of nnUNetv2_predict."""
+    from tracer.predict.exchange import export_blocks as run
+    from tracer.volume import Volume
+
+    params = ExportParams.load(params_file, given(ExportParams, options))
+    volume = Volume.open(ct)
+    with progress_bar("export") as progress:
+        result = run(volume, folder, params, progress=progress)
+    summary(result.summary())
+
+
+@click.command(
+    name="import-blocks",
+    epilog="\b\nExample:\n  tracer predict import-blocks blocks predicted scroll/found.zarr",
+)
+@click.argument("blocks", type=click.Path(path_type=Path))
+@click.argument("predicted", type=click.Path(path_type=Path))
+@click.argument("out", type=OUT)
+@click.option("--label", "labels", type=int, multiple=True, help="Label that counts as sheet.")
+@PARAMS_FILE
+@params_options(ImportParams)
+@OVERWRITE
+@RESTART
+def import_blocks(
+    blocks: Path,
+    predicted: Path,
+    out: Path,
+    labels: tuple[int, ...],
+    params_file: Path | None,
+    overwrite: bool,
+    restart: bool,
+    **options: Any,
+) -> None:
+    """Make the volume OUT of exported BLOCKS and what nnUNetv2_predict wrote to PREDICTED."""
+    from tracer.predict.exchange import import_blocks as run
+    from tracer.predict.output import Existing
+
+    overrides = given(ImportParams, options) | ({"labels": labels} if labels else {})
+    params = ImportParams.load(params_file, overrides)
+    existing = Existing(overwrite=overwrite, restart=restart)
+    with progress_bar("import") as progress:
+        result = run(blocks, predicted, out, params, existing=existing, progress=progress)
+    summary(result.summary())
+
+
+@click.command(
+    name="make-dataset",
+    epilog="\b\nExample:\n"
+    "  tracer predict make-dataset --id 60 --name Sheets --raw nnUNet_raw ct.zarr paths\n"
+    "  tracer predict make-dataset --id 61 --raw nnUNet_raw a.tif a_label.tif b.tif b_label.tif",
+)
+@click.argument("pairs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--raw",
+    type=click.Path(path_type=Path),
+    envvar="nnUNet_raw",
+    required=True,
+    help="nnU-Net's folder of raw data sets.  [default: environment variable nnUNet_raw]",
+)
+@PARAMS_FILE
+@params_options(DatasetParams)
+@OVERWRITE
+def make_dataset(
+    pairs: tuple[Path, ...], raw: Path, params_file: Path | None, overwrite: bool, **options: Any
+) -> None:
+    """Make a training set of nnU-Net of PAIRS: an image and its labels, the next image, ...
+
+    An image is a zarr, tif, NRRD or npy; its labels are a volume of the same shape, a surface, or a
+    folder of surfaces.
+    """
+    from tracer.predict.dataset import make_dataset as run
+
+    if len(pairs) % 2:
+        raise click.UsageError(f"{pairs[-1]} has no labels: give an image and its labels in turns")
+    params = DatasetParams.load(params_file, given(DatasetParams, options))
+    with progress_bar("make-dataset") as progress:
+        result = run(
+            raw,
+            list(zip(pairs[::2], pairs[1::2], strict=True)),
+            params,
+            overwrite=overwrite,
+            progress=progress,
         )
     summary(result.summary())

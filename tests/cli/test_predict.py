@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 from fake_nnunet import install, make_fake_model
 
@@ -132,6 +133,36 @@ def test_from_labels__and_score(scroll):
     assert "combined" in _run("predict", "score", "o.zarr", "labels.zarr", *args).output
 
 
-@pytest.mark.parametrize("name", ["from-ct", "network", "clean", "from-labels", "score"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "from-ct",
+        "network",
+        "export-blocks",
+        "import-blocks",
+        "make-dataset",
+        "clean",
+        "from-labels",
+        "score",
+    ],
+)
 def test_predict__help_ends_with_an_example(name):
     assert "Example:" in "".join(_run("predict", name, "--help").output.splitlines()[-3:])
+
+
+def test_export_blocks__import_blocks__make_dataset(scroll):
+    args = ("scroll/ct.zarr", "blocks", "--block", 32, "--overlap", 4)
+    assert "8 of 8 blocks" in _run("predict", "export-blocks", *args).output
+    (scroll / "out").mkdir()
+    for path in (scroll / "blocks").glob("*.tif"):
+        sheet = (tifffile.imread(path) > 120).astype(np.uint8)
+        name = path.name.replace("_0000.tif", ".tif")
+        tifffile.imwrite(scroll / "out" / name, sheet, photometric="minisblack")
+    _run("predict", "import-blocks", "blocks", "out", "back.zarr", "--blend", "crop", "--label", 1)
+    np.testing.assert_array_equal(_read("back.zarr") > 0, _read("scroll/ct.zarr") > 120)
+    pairs = ("scroll/ct.zarr", "labels.zarr")
+    args = ("predict", "make-dataset", "--id", 60, "--name", "Waves", "--raw", "raw")
+    assert "1 cases" in _run(*args, *pairs).output
+    assert (scroll / "raw/Dataset060_Waves/dataset.json").is_file()
+    result = CliRunner().invoke(tracer, [str(arg) for arg in (*args, pairs[0])])
+    assert "has no labels" in result.output

@@ -362,6 +362,9 @@ def write_merged(
             return values
         return np.where(values >= 255.0 * threshold, np.uint8(255), np.uint8(0))
 
-    out.write(merged, progress=progress)
-    out.resumed_blocks = resumed
-    return out.finish(made, progress=progress)
+    try:
+        out.write(merged, progress=progress)
+        out.resumed_blocks = resumed
+        return out.finish(made, progress=progress)
+    finally:
+        writer.close()  # what is unfinished can be continued, by this process as well

@@ -25,6 +25,7 @@ _ROUNDS = 2  # the second one looks along better normals
 _THICKEST = 1.6  # of the usual thickness; thicker runs are merged sheets
 _THINNEST = 0.4  # of the usual thickness
 _MOST_SPREAD = 1.5  # voxels from the neighbours' median move beyond which a run is another thing
+_BEYOND_RIM = 0.25  # of a step; where the sheet goes on for so far, the next node is kept
 _SUPPORTED = 0.3  # share of good runs around an extrapolated node that lets it stay
 
 
@@ -132,8 +133,8 @@ def pull_to_prediction(
         progress(number + 1, _ROUNDS, "pulling to the prediction")
     lost = np.zeros_like(found)
     if extrapolated is not None:
-        half_way = _half_way_back(points, sheet.valid & ~extrapolated)
-        _, near = _middles(half_way, sheet_normals(points), extrapolated, volume, threshold, reach)
+        near_rim = _towards_known(points, sheet.valid & ~extrapolated)
+        _, near = _middles(near_rim, sheet_normals(points), extrapolated, volume, threshold, reach)
         lost = extrapolated & (_share_around(found | near, extrapolated) < _SUPPORTED)
     points[lost] = np.nan
     confidence = np.where(
@@ -148,8 +149,8 @@ def pull_to_prediction(
     return moved, np.where(lost, 0, state).astype(np.uint8)
 
 
-def _half_way_back(points: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return points moved half-way to their known neighbours: the sheet may end between two."""
+def _towards_known(points: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return points moved most of the way to their known neighbours: the sheet may end between."""
     total, count = np.zeros(points.shape), np.zeros(known.shape)
     safe = np.where(known[..., None], points, 0.0)
     for axis in (0, 1):
@@ -160,7 +161,8 @@ def _half_way_back(points: NDArray[np.float64], known: NDArray[np.bool_]) -> NDA
             total += np.where(beside[..., None], np.roll(safe, shift, axis=axis), 0.0)
             count += beside
     mean = total / np.maximum(count, 1.0)[..., None]
-    return np.where(count[..., None] > 0, 0.5 * (points + mean), points)
+    moved = mean + _BEYOND_RIM * (points - mean)
+    return np.where(count[..., None] > 0, moved, points)
 
 
 def sheet_normals(points_xyz: NDArray[np.float64]) -> NDArray[np.float64]:

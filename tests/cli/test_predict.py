@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from fake_nnunet import install, make_fake_model
 
 from tracer.cli.main import main, tracer
-from tracer.errors import OutputError, ParamsError
+from tracer.errors import NothingFoundError, OutputError, ParamsError
 from tracer.predict import stages
 from tracer.predict.network_params import NetworkParams
 from tracer.predict.network_stage import predict_with_network
@@ -114,8 +114,10 @@ def test_predict__without_nnunet_names_the_install_command(scroll, monkeypatch, 
 
 
 def test_predict__refusals(scroll):
+    with pytest.raises(NothingFoundError, match="--axis-x with --axis-y, or --outward"):
+        _run("predict", "scroll/ct.zarr", "o.zarr", "--face", "recto")  # flat sheets
     with pytest.raises(ParamsError, match="outward"):
-        _run("predict", "scroll/ct.zarr", "o.zarr", "--face", "recto")
+        _run("predict", "from-labels", "labels.zarr", "o.zarr", "--face", "recto")
     _run("predict", "scroll/ct.zarr", "o.zarr")
     with pytest.raises(OutputError, match="exists already"):
         _run("predict", "scroll/ct.zarr", "o.zarr")

@@ -101,6 +101,37 @@ def test_predict__refuses_a_finished_output_unless_told(tmp_path):
     stages.predict(ct, out, SMALL, existing=Existing(overwrite=True))
 
 
+def _rings(shape=(48, 80, 80), centre=(37.0, 44.0), pitch=9.0):
+    """Return sheets that wind about an axis, bright from the inner side over 4 voxels."""
+    _, y, x = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    radius = np.hypot(y - centre[0], x - centre[1])
+    grey = np.where((radius % pitch < 4) & (radius > 9) & (radius < 36), 200.0, 60.0)
+    grey += np.random.default_rng(0).normal(0, 6, shape)
+    return np.clip(grey, 1, 255).astype(np.uint8), radius
+
+
+def test_predict__the_recto_is_found_without_an_axis(tmp_path):
+    grey, radius = _rings()
+    ct = _volume(tmp_path / "ct.zarr", grey)
+    params = SMALL.model_copy(update={"face": "recto", "disc_radius": 0.0})
+    stages.predict(ct, tmp_path / "recto.zarr", params)
+    verso = params.model_copy(update={"face": "verso"})
+    stages.predict(ct, tmp_path / "verso.zarr", verso)
+    known = params.model_copy(update={"axis_x": 44.0, "axis_y": 37.0})
+    stages.predict(ct, tmp_path / "known.zarr", known)
+    inside = (radius > 13) & (radius < 34)
+    for name, face in (("recto", 0.0), ("verso", 4.0)):
+        found = (_read(tmp_path / f"{name}.zarr") > 0) & inside
+        off = np.abs((radius[found] - face + 4.5) % 9.0 - 4.5)
+        assert found.sum() > 5000
+        assert np.percentile(off, 98) < 2.0
+    agree = _read(tmp_path / "recto.zarr")[inside] == _read(tmp_path / "known.zarr")[inside]
+    assert agree.mean() > 0.999
+    meta = json.loads((tmp_path / "recto.zarr/meta.json").read_text())
+    axis = np.array(meta["axis_zyx"])
+    assert np.abs(axis[:, 1:] - (37.0, 44.0)).max() < 2.0
+
+
 def test_predict__masked_blocks_are_skipped(tmp_path, monkeypatch):
     array = _waves()
     array[:, :32] = 0

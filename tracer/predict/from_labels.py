@@ -78,6 +78,12 @@ class FromLabelsParams(Params):
     @pydantic.model_validator(mode="after")
     def _outward_is_known(self) -> Self:
         self.as_filter()
+        known = (self.umbilicus, self.axis_x, self.outward) != (None, None, None)
+        if self.face in ("recto", "verso") and not known:
+            raise ValueError(
+                f"face {self.face} needs to know what is outward: "
+                "give umbilicus, axis_x with axis_y, or outward"
+            )
         return self
 
     def as_filter(self) -> PredictParams:

@@ -104,17 +104,12 @@ class PredictParams(Params):
     )
 
     @pydantic.model_validator(mode="after")
-    def _face_needs_outward(self) -> Self:
+    def _outward_is_clear(self) -> Self:
         if (self.axis_x is None) != (self.axis_y is None):
             raise ValueError("axis_x and axis_y must be given together")
         given = [self.umbilicus is not None, self.axis_x is not None, self.outward is not None]
         if sum(given) > 1:
             raise ValueError("give one of umbilicus, axis_x with axis_y, or outward")
-        if self.face != "mid-line" and not any(given):
-            raise ValueError(
-                f"face {self.face} needs to know what is outward: "
-                "give umbilicus, axis_x with axis_y, or outward"
-            )
         if self.outward is not None and not any(self.outward):
             raise ValueError("outward must not be the zero vector")
         return self

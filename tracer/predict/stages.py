@@ -12,6 +12,7 @@ from tracer.errors import NothingFoundError, VolumeError
 from tracer.predict.blocks import Block, Index, read_with_halo
 from tracer.predict.clean import CleanParams, CleanReach, clean_block
 from tracer.predict.components import label_block, measure_components
+from tracer.predict.estimate_outward import estimate_outward
 from tracer.predict.from_labels import FromLabelsParams, LabelReach, labels_block
 from tracer.predict.orientation import Outward
 from tracer.predict.output import BlockOutput, Existing, PredictResult
@@ -119,6 +120,8 @@ def predict(
         Counts, and the contrast that was used.
     """
     outward = Outward.of(params.umbilicus, params.axis_x, params.axis_y, params.outward)
+    if outward is None and params.face != "mid-line":
+        outward = estimate_outward(ct, params)
     contrast = params.contrast or measure_contrast(ct)
     work = {
         "stage": "predict",
@@ -136,7 +139,8 @@ def predict(
         return filter_block(grey, params, contrast, start_zyx=block.start_zyx, outward=outward)
 
     out.write(filtered, progress=progress)
-    made = provenance("tracer predict", params, volume=ct, extra={"contrast": contrast})
+    extra = {"contrast": contrast, "axis_zyx": _axis(outward)}
+    made = provenance("tracer predict", params, volume=ct, extra=extra)
     return out.finish(made, notes={"contrast": contrast}, progress=progress)
 
 

@@ -178,25 +178,25 @@ class Normalisation:
         unit = 1.0
         if dtype == np.uint16 and self.training.get("max", 255.0) <= 255.0:
             unit = _UINT8_FROM_UINT16
-        low, high, shift, factor = -np.inf, np.inf, 0.0, 1.0
+        low, high, shift, divisor = -np.inf, np.inf, 0.0, 1.0
         if self.kind == "CT":
             low, high = self.training["percentile_00_5"], self.training["percentile_99_5"]
-            shift, factor = self.training["mean"], 1.0 / max(self.training["std"], _LEAST_STD)
+            shift, divisor = self.training["mean"], max(self.training["std"], _LEAST_STD)
         elif self.kind == "divide by 255":
-            factor = 1.0 / 255.0
+            divisor = 255.0
         elif self.needs_figures:
             assert figures is not None  # the caller asked needs_figures
             if self.kind == "rescale to 0-1":
                 shift = unit * figures.low
-                factor = 1.0 / max(unit * (figures.high - figures.low), _LEAST_STD)
+                divisor = max(unit * (figures.high - figures.low), _LEAST_STD)
             else:
-                shift, factor = unit * figures.mean, 1.0 / max(unit * figures.std, _LEAST_STD)
+                shift, divisor = unit * figures.mean, max(unit * figures.std, _LEAST_STD)
         return GreyScale(
             unit=unit,
             low=low,
             high=high,
             shift=shift,
-            factor=factor,
+            divisor=divisor,
             keep_zero=self.kind == "z-score inside",
         )
 
@@ -211,8 +211,8 @@ class GreyScale:
         Factor before everything else.
     low, high : float
         Values are cut off here.
-    shift, factor : float
-        (value − shift) · factor is what the network sees.
+    shift, divisor : float
+        (value − shift) / divisor is what the network sees; divided as nnU-Net does, to the bit.
     keep_zero : bool
         Whether 0 stays 0.
     """
@@ -221,7 +221,7 @@ class GreyScale:
     low: float
     high: float
     shift: float
-    factor: float
+    divisor: float
     keep_zero: bool
 
     def apply(self, grey: NDArray[Any]) -> NDArray[np.float32]:
@@ -243,7 +243,7 @@ class GreyScale:
         if np.isfinite(self.low):
             np.clip(out, self.low, self.high, out=out)
         out -= np.float32(self.shift)
-        out *= np.float32(self.factor)
+        out /= np.float32(self.divisor)
         if self.keep_zero:
             out[grey == 0] = 0.0
         return out

@@ -306,7 +306,8 @@ class NnunetNetwork:
             NaN where no window lies.
         """
         axes = self._axes
-        slicers = [self._slicer([window[axis] for axis in axes]) for window in windows]
+        starts = sorted([window[axis] for axis in axes] for window in windows)  # as nnU-Net goes
+        slicers = [self._slicer(start) for start in starts]
         self._predictor._internal_get_sliding_window_slicers = lambda _: slicers
         tensor = self._torch.from_numpy(np.ascontiguousarray(data.transpose(axes))[None])
         logits = self._predictor.predict_logits_from_preprocessed_data(tensor)

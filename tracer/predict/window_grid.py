@@ -46,7 +46,7 @@ def window_starts(extent: int, patch: int, step: float) -> tuple[int, ...]:
     """
     if extent <= patch:
         return (-((patch - extent) // 2),)
-    count = math.ceil((extent - patch) / (patch * step)) + 1
+    count = math.ceil((extent - patch) / max(1.0, patch * step)) + 1  # a slice: every one, once
     actual = (extent - patch) / (count - 1)
     return tuple(int(np.round(actual * i)) for i in range(count))
 

@@ -1,0 +1,139 @@
+"""A fused surface at a finer step, with the detail of its sources.
+
+Vertices are located on every source. Between vertices that all were found, their locations are
+interpolated and the source is looked up, so that the detail is the source's own. What grounding
+moves fades out over one coarse cell beyond, and a source fades in from its rim, so that neither has
+a seam.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.errors import NothingFoundError, ParamsError
+from tracer.fuse.sources import Source, align, winding_at
+
+if TYPE_CHECKING:
+    from tracer.surface import Surface
+
+_WIND_TH = 0.3  # windings that differ by less may be the same place
+_FARTHEST = 20.0  # voxels from a source
+_STRETCH = 3.0  # steps of the source per step of the fused surface, relative: more is a tear
+_STATE = {"grounded": 100, "interpolated": 80}
+
+
+def ground(
+    fused: Source, factor: int, sources: Sequence[Source], meta: Mapping[str, Any]
+) -> "Surface":
+    """Return a fused surface upsampled, with the detail of its sources.
+
+    Parameters
+    ----------
+    fused : Source
+        The fused surface with its winding.
+    factor : int
+        Fine cells per coarse cell.
+    sources : sequence of Source
+        The traces it was made of.
+    meta : mapping
+        Provenance.
+
+    Returns
+    -------
+    Surface
+        Of (rows - 1) * factor + 1 rows, likewise columns. Channels ``state`` (100 grounded, 80
+        interpolated) and ``winding``.
+
+    Raises
+    ------
+    ParamsError
+        If the factor is less than 1.
+    NothingFoundError
+        If no source has the surface's winding anywhere.
+    """
+    from scipy import ndimage
+
+    from tracer.surface import Surface
+
+    if factor < 1:
+        raise ParamsError(f"scale is {factor}; it must be a whole number, 1 or more")
+    coarse = fused.surface
+    rows, cols = ((n - 1) * factor + 1 for n in coarse.shape)
+    at = np.meshgrid(np.arange(rows) / factor, np.arange(cols) / factor, indexing="ij")
+    base, valid = coarse.sample(*at)
+    total, weight = np.zeros((rows, cols, 3)), np.zeros((rows, cols))
+    for source in align([fused, *sources])[1:]:
+        points, found = _look_up(fused, source, at)
+        depth = ndimage.distance_transform_edt(np.pad(found, 1))[1:-1, 1:-1]
+        share = np.where(found, source.weight * np.minimum(depth / factor, 1.0), 0.0)
+        total += np.where(found[..., None], points, 0.0) * share[..., None]
+        weight += share
+    grounded = valid & (weight > 0)
+    if not grounded.any():
+        raise NothingFoundError("no vertex of the surface lies on a source; check the windings")
+    move = total / np.maximum(weight, 1e-12)[..., None] - np.nan_to_num(base)
+    out, nearest = ndimage.distance_transform_edt(~grounded, return_indices=True)
+    fade = np.clip(1.0 - out / factor, 0.0, 1.0)
+    fine = base + fade[..., None] * move[tuple(nearest)]
+    there = valid & (np.nan_to_num(fine[..., 2]) > 0)
+    winding = winding_at(fused, at[0].ravel(), at[1].ravel()).reshape(rows, cols)
+    state = np.where(grounded, _STATE["grounded"], _STATE["interpolated"])
+    return Surface(
+        points_xyz=np.where(there[..., None], fine, -1.0).astype(np.float32),
+        valid=there,
+        scale=(coarse.scale[0] * factor, coarse.scale[1] * factor),
+        channels={
+            "state": np.where(there, state, 0).astype(np.uint8),
+            "winding": np.where(there, winding, np.nan).astype(np.float32),
+        },
+        meta=meta,
+    )
+
+
+def _look_up(
+    fused: Source, source: Source, at: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the points of a source at fine places of the fused surface, and where it has them."""
+    location, found = _locate(fused, source)
+    r = np.clip(np.floor(at[0]).astype(np.int64), 0, found.shape[0] - 2)
+    c = np.clip(np.floor(at[1]).astype(np.int64), 0, found.shape[1] - 2)
+    s, t = at[1] - c, at[0] - r
+    place = np.zeros((*r.shape, 2))
+    usable = np.ones(r.shape, bool)
+    low, high = np.full((*r.shape, 2), np.inf), np.full((*r.shape, 2), -np.inf)
+    for dr, dc, share in (
+        (0, 0, (1 - s) * (1 - t)),
+        (0, 1, s * (1 - t)),
+        (1, 0, (1 - s) * t),
+        (1, 1, s * t),
+    ):
+        used = share > 1e-9
+        corner = location[r + dr, c + dc]
+        usable &= ~used | found[r + dr, c + dc]
+        place += np.where(used[..., None], share[..., None] * corner, 0.0)
+        low = np.where(used[..., None], np.fmin(low, corner), low)
+        high = np.where(used[..., None], np.fmax(high, corner), high)
+    widest = _STRETCH * fused.surface.step / source.surface.step
+    usable &= ((high - low) < widest).all(axis=-1)
+    points, there = source.surface.sample(place[..., 0], place[..., 1])
+    usable &= there
+    return np.where(usable[..., None], points, 0.0).astype(np.float64), usable
+
+
+def _locate(fused: Source, source: Source) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return where on a source each vertex of the fused surface lies."""
+    from tracer.spatial_index import SpatialIndex
+
+    index = SpatialIndex.from_surfaces({"source": source.surface})
+    valid = fused.surface.valid & np.isfinite(fused.winding)
+    hits = index.query(fused.surface.points_xyz[valid], _FARTHEST)
+    near = winding_at(source, hits.rows, hits.cols)
+    same = np.abs(near - fused.winding[valid][hits.point_index]) < _WIND_TH
+    rows, cols = (part[hits.point_index[same]] for part in np.nonzero(valid))
+    location = np.full((*valid.shape, 2), np.nan)
+    found = np.zeros(valid.shape, bool)
+    location[rows, cols] = np.stack([hits.rows[same], hits.cols[same]], axis=1)
+    found[rows, cols] = True
+    return location, found

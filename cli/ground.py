@@ -38,12 +38,10 @@ def ground(fused: Path, words: tuple[str, ...], out: Path) -> None:
     from tracer.fuse import load_sources
     from tracer.provenance import provenance
 
-    exact = fused / "winding_exact.tif"
-    own = winding if winding is not None else (exact if exact.exists() else None)
     triples = read_triples(rest[1:], 2)
     if not triples:
         raise click.UsageError("give at least one SURFACE")
-    (source,) = load_sources([(fused, own, 1.0)])
+    (source,) = load_sources([(fused, winding, 1.0)])
     factor = int(rest[0])
     extra = {"fused": str(fused), "sources": [str(path) for path, _, _ in triples]}
     meta = provenance("tracer ground", {"scale": factor}, extra=extra)

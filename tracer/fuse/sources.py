@@ -47,7 +47,8 @@ def load_sources(triples: Sequence[tuple[Path, Path | None, float]]) -> list[Sou
     Parameters
     ----------
     triples : sequence of (Path, Path or None, float)
-        Surface, winding image (None: ``winding.tif`` inside the surface) and weight.
+        Surface, winding image and weight. None: ``winding.tif`` inside the surface, and where it
+        is known ``winding_exact.tif``.
 
     Returns
     -------
@@ -69,6 +70,10 @@ def load_sources(triples: Sequence[tuple[Path, Path | None, float]]) -> list[Sou
         if not at.exists():
             raise SurfaceError(f"{at}: no such winding; run `tracer winding {path}` first")
         winding = _fit(read_tif(at).astype(np.float64), surface.shape, at)
+        exact = path / "winding_exact.tif"
+        if given is None and exact.exists():  # VC3D's is NaN where it had no source
+            sampled = _fit(read_tif(exact).astype(np.float64), surface.shape, exact)
+            winding = np.where(np.isfinite(sampled), sampled, winding)
         known = surface.valid & np.isfinite(winding)
         if not known.any() or not np.ptp(winding[known]) > 0:
             raise SurfaceError(

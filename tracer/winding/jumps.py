@@ -21,6 +21,8 @@ _ALONE_OF_GAP = 0.8  # where no neighbour is seen
 _LASTS = 0.35  # share of the slip by which that over a wider window may differ
 _AGREES = 0.5  # share of the slip by which the distance to a neighbour may differ from it
 _SAME_WRAP = 4  # cells that what is seen may advance per cell, at most
+_MOST_OF_GAP = 2.5  # a jump is to the next wrap, beside which the gap looks up to twice as wide
+_BEND = 0.5  # cosine of the turn over a window up to which a slip counts without a neighbour
 _BLIND_SLIP = 0.9  # of a step, where the gap is unknown because no wrap sees another
 _GAP_WINDOW = 15  # nodes over which the local gap is a median
 
@@ -114,7 +116,9 @@ def find_slips(
         lasts = np.abs(_slip(points, normals, reach + 1) - slip) < _LASTS * np.abs(slip)
         confirmed, contested = _compare(seen, hit, slip, reach)
         large = np.abs(slip) / np.where(np.isnan(gap), step * _BLIND_SLIP / _ALONE_OF_GAP, gap)
-        jumps = np.where(confirmed, large > _SLIP_OF_GAP, large > _ALONE_OF_GAP)
+        alone = (large > _ALONE_OF_GAP) & _is_straight(normals, reach)
+        jumps = np.where(confirmed, large > _SLIP_OF_GAP, alone)
+        jumps &= np.isnan(gap) | (large < _MOST_OF_GAP)
         larger = jumps & lasts & ~contested & (np.abs(slip) > size)
         turns[larger] = np.sign(slip[larger])
         size[larger] = np.abs(slip[larger])
@@ -141,6 +145,17 @@ def _slip(
     mean /= np.linalg.norm(mean, axis=-1, keepdims=True)
     slip[at] = np.einsum("ijk,ijk->ij", points[b] - points[a], mean)
     return slip
+
+
+def _is_straight(normals: NDArray[np.float64], reach: int) -> NDArray[np.bool_]:
+    """Return where a window turns so little that a bend cannot pass for a jump."""
+    straight = np.zeros(normals.shape[:2], bool)
+    n = len(normals)
+    if n >= 2 * reach + 4:
+        at, a, b = _window(n, reach)
+        first, last = normals[a.start - 1 : a.stop - 1], normals[b.start + 1 : b.stop + 1]
+        straight[at] = np.einsum("ijk,ijk->ij", first, last) > _BEND
+    return straight
 
 
 def _compare(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tifffile
-from spirals import PITCH, spiral
+from spirals import PITCH, STEP, spiral
 
 from tracer.cli.main import main
 from tracer.surface import Surface
@@ -120,3 +120,17 @@ def test_solve_winding__of_a_trace_of_vc3d(shared_data):
     assert found.verdict == "continuous"
     signed = truth * np.sign(np.corrcoef(truth[surface.valid], found.values[surface.valid])[0, 1])
     assert error(found, signed, surface.valid) < 0.01
+
+
+def test_solve_winding__of_a_fine_grid():
+    coarse, _ = spiral(2)
+    rows, cols = np.meshgrid(np.arange(0, 13, 0.2), np.arange(0, coarse.shape[1] - 1, 0.2))
+    points, valid = coarse.sample(rows.T, cols.T)
+    fine = Surface(points_xyz=points, valid=valid, scale=(5 / STEP, 5 / STEP))
+    found = solve_winding(fine)
+    assert found.values.shape == fine.shape
+    assert found.verdict == "continuous"
+    offset = np.median(found.values[::5, ::5] - solve_winding(coarse).values[:13, :-1])
+    off = found.values[::5, ::5] - solve_winding(coarse).values[:13, :-1] - offset
+    assert np.abs(off).max() < 0.02
+    assert np.abs(np.diff(found.values, axis=1)).max() < 0.05

@@ -6,6 +6,7 @@ meet the next wrap exactly: equations between whole numbers, of which the soluti
 fewest (:mod:`tracer.unroll.turns`). No relaxation, no seed, no smallest number of wraps.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _TOUCH = 2.0  # voxels within which the surface meets itself
 _ONE_GAP = (0.5, 1.6)  # a wrap seen at this many gaps is the next one
 _SMALLEST_JUMP = 8  # edges: the border of an island of 2 x 2 nodes; fewer are noise
+_FINEST = 10.0  # voxels; of a finer grid every few nodes decide: jumps span a gap between wraps
 _STEPS = ("overlaps", "neighbours", "turns")
 
 
@@ -72,6 +74,25 @@ class Discontinuity:
             "xyz": list(self.xyz),
         }
 
+    def scaled(self, stride: int) -> "Discontinuity":
+        """Return it on a finer grid.
+
+        Parameters
+        ----------
+        stride : int
+            Nodes of that grid per node of this one.
+
+        Returns
+        -------
+        Discontinuity
+            The same place.
+        """
+        return dataclasses.replace(
+            self,
+            rows=(self.rows[0] * stride, self.rows[1] * stride),
+            cols=(self.cols[0] * stride, self.cols[1] * stride),
+        )
+
     def summary(self) -> str:
         """Return it as a line.
 
@@ -107,6 +128,8 @@ class Winding:
         Usual distance of neighbouring wraps, voxels; NaN where no wrap sees another.
     axis : Axis
         Given or estimated.
+    handedness : int
+        1 where windings grow with the azimuth about the axis, else -1.
     """
 
     values: NDArray[np.float32]
@@ -116,6 +139,7 @@ class Winding:
     n_wraps: float
     gap: float
     axis: Axis
+    handedness: int
 
     @property
     def verdict(self) -> str:
@@ -188,6 +212,10 @@ def solve_winding(
     SurfaceError
         If the surface has no quad.
     """
+    stride = max(1, int(_FINEST / surface.step))
+    if stride > 1:
+        coarse = solve_winding(_thinned(surface, stride), axis=axis, progress=progress)
+        return _refined(coarse, surface, stride)
     patches = Patches.from_surfaces([surface])
     if not len(patches.quads):
         raise SurfaceError(f"{surface.name or 'surface'}: no four neighbouring vertices are valid")
@@ -218,6 +246,7 @@ def solve_winding(
         edge_turns,
         neighbours.gap,
         axis,
+        layout.handedness,
     )
 
 
@@ -375,6 +404,7 @@ def _as_winding(
     edge_turns: NDArray[np.int64],
     gap: float,
     axis: Axis,
+    handedness: int,
 ) -> Winding:
     """Return the result on the grid, windings counted from the innermost of each component."""
     names, where, count = np.unique(component, return_inverse=True, return_counts=True)
@@ -399,6 +429,40 @@ def _as_winding(
         n_wraps=float(np.ptp(largest)),
         gap=gap,
         axis=axis,
+        handedness=handedness,
+    )
+
+
+def _thinned(surface: "Surface", stride: int) -> "Surface":
+    """Return every few nodes of a surface."""
+    from tracer.surface import Surface
+
+    return Surface(
+        points_xyz=surface.points_xyz[::stride, ::stride],
+        valid=surface.valid[::stride, ::stride],
+        scale=(surface.scale[0] / stride, surface.scale[1] / stride),
+        meta=surface.meta,
+    )
+
+
+def _refined(coarse: Winding, surface: "Surface", stride: int) -> Winding:
+    """Return the winding of all nodes: that of the nearest node that was solved, turned on."""
+    from scipy import ndimage
+
+    known = coarse.component >= 0
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    rows = np.minimum((np.arange(surface.shape[0]) + stride // 2) // stride, known.shape[0] - 1)
+    cols = np.minimum((np.arange(surface.shape[1]) + stride // 2) // stride, known.shape[1] - 1)
+    at = tuple(axis[np.ix_(rows, cols)] for axis in nearest)
+    azimuth = coarse.axis.turns(surface.points_xyz)
+    beside = azimuth[::stride, ::stride][at]
+    on = (azimuth - beside + 0.5) % 1.0 - 0.5
+    values = coarse.values[at] + coarse.handedness * on
+    return dataclasses.replace(
+        coarse,
+        values=np.where(surface.valid, values, np.nan).astype(np.float32),
+        component=np.where(surface.valid, coarse.component[at], -1).astype(np.int32),
+        discontinuities=tuple(jump.scaled(stride) for jump in coarse.discontinuities),
     )
 
 

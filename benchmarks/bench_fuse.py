@@ -1,0 +1,181 @@
+"""Fuse and ground: error of the surface and of its holes, distortion, switches, cost against size.
+
+    python -m benchmarks.bench_fuse [--tiny] [--only CASE]
+
+``vc3d`` fuses VC3D's stored trace with its true winding and compares with VC3D's own result,
+scored by the same code. ``holes`` fuses a trace of the whole recto with discs of some radius left
+out. ``parts`` fuses overlapping parts that run and count either way. ``size`` refines the trace.
+Distances are to the recto, voxels; those of ``hole`` are of inpainted nodes only.
+"""
+
+import argparse
+import dataclasses
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.bench_winding import truth_of
+from benchmarks.growth_inputs import VC3D
+from benchmarks.trace_inputs import Cut, cut_out
+from tracer.flatten import measure_distortion
+from tracer.fuse import FuseParams, Source, fuse, ground, load_sources
+from tracer.phantom import Truth
+from tracer.score import score_surfaces
+from tracer.surface import Surface
+from tracer.winding import solve_winding
+
+Figures = dict[str, float | str]
+VC3D_CPU_S = {"fuse": 420.0, "ground": 2.4}  # from the README of the data
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fusion.
+
+    Attributes
+    ----------
+    name : str
+        "vc3d", "holes", "parts" or "size".
+    level : str
+        "reference", or a level of phantom of 384³.
+    radius : float
+        Of the holes, voxels.
+    step : float
+        Voxels between vertices of the traces.
+    """
+
+    name: str
+    level: str = "reference"
+    radius: float = 0.0
+    step: float = 20.0
+
+
+CASES = (
+    Case("vc3d"),
+    Case("holes", radius=30.0),
+    Case("holes", radius=60.0),
+    Case("holes", radius=120.0),
+    Case("holes", "normal", radius=40.0),
+    Case("parts"),
+    Case("parts", "normal"),
+    Case("size", step=20.0),
+    Case("size", step=10.0),
+    Case("size", step=5.0),
+)
+TINY = (Case("holes", radius=60.0),)
+
+
+def run(case: Case) -> Figures:
+    """Return the figures of a case."""
+    truth = truth_of(case.level)
+    if truth is None:
+        return {}
+    if case.name == "vc3d":
+        return _against_vc3d(truth)
+    trace, _ = cut_out(truth, Cut(holes=case.radius, step=case.step))
+    sources = [_with_winding(trace)] if case.name != "parts" else _parts(trace)
+    fuse(sources[:1], FuseParams(trace_mul=2))  # compiles
+    started = time.process_time()
+    fused = fuse(sources, FuseParams())
+    seconds = time.process_time() - started
+    surface = fused.surface({})
+    figures = {
+        "vertices": int(sum(s.surface.valid.sum() for s in sources)),
+        "cpu_s": seconds,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **_quality(surface, truth),
+    }
+    started = time.process_time()
+    coarse = fuse(sources, FuseParams(trace_mul=2)).surface({})
+    winding = coarse.channels["winding_exact"].astype(np.float64)
+    fine = ground(Source(surface=coarse, winding=winding), 2, sources, {})
+    figures["fuse at half the resolution + ground, cpu_s"] = time.process_time() - started
+    return figures | {f"ground, {key}": value for key, value in _quality(fine, truth).items()}
+
+
+def _with_winding(surface: Surface) -> Source:
+    values = solve_winding(surface).values.astype(np.float64)
+    return Source(surface=surface, winding=values)
+
+
+def _parts(trace: Surface) -> list[Source]:
+    """Return three overlapping parts; the second runs backwards."""
+    n = trace.shape[1]
+    parts = []
+    for k, (first, last) in enumerate(((0, n // 2), (n // 3, 4 * n // 5), (2 * n // 3, n))):
+        view = slice(first, last)
+        order = slice(None, None, -1 if k == 1 else 1)
+        part = dataclasses.replace(
+            trace,
+            points_xyz=trace.points_xyz[:, view][:, order].copy(),
+            valid=trace.valid[:, view][:, order].copy(),
+        )
+        parts.append(_with_winding(part))
+    return parts
+
+
+def _quality(surface: Surface, truth: Truth) -> Figures:
+    scored = score_surfaces([surface], truth)
+    distortion = measure_distortion(surface)
+    figures: Figures = {
+        "coverage": scored.coverage,
+        "distance median": scored.distance_median,
+        "distance p95": scored.distance_p95,
+        "within 3 voxels": scored.within,
+        "switch edges": scored.switch_edges,
+        "stretch, median": distortion.stretch_median,
+        "shear, median, degrees": distortion.shear_median_deg,
+        "area distortion, median": distortion.area_median,
+    }
+    filled = surface.valid & (surface.channels["state"] == 80)
+    if filled.any():
+        off = np.abs(truth.distance(surface.points_xyz[filled].astype(np.float64)))
+        figures["hole nodes"] = int(filled.sum())
+        figures["hole median"] = float(np.median(off))
+        figures["hole p95"] = float(np.percentile(off, 95))
+    return figures
+
+
+def _against_vc3d(truth: Truth) -> Figures:
+    path = next((VC3D / "trace").glob("*/meta.json")).parent
+    sources = load_sources([(path, VC3D / "winding" / "winding_true.tif", 1.0)])
+    fuse(sources, FuseParams())  # compiles
+    started = time.process_time()
+    fused = fuse(sources, FuseParams()).surface({})
+    seconds = time.process_time() - started
+    figures: Figures = {
+        "cpu_s": seconds,
+        "VC3D, cpu_s": VC3D_CPU_S["fuse"],
+        "VC3D / ours, cpu_s": VC3D_CPU_S["fuse"] / seconds,
+        **_quality(fused, truth),
+    }
+    for name in ("fuse", "ground"):
+        stored = Surface.load(next((VC3D / name).glob("*/meta.json")).parent, channels=())
+        scored = score_surfaces([stored], truth)
+        figures |= {
+            f"VC3D, {name}, distance median": scored.distance_median,
+            f"VC3D, {name}, within 3 voxels": scored.within,
+            f"VC3D, {name}, switch edges": scored.switch_edges,
+        }
+    return figures
+
+
+def main() -> None:
+    """Print the figures of all cases, or of one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--only", default="")
+    chosen = parser.parse_args()
+    for case in TINY if chosen.tiny else CASES:
+        if chosen.only in ("", case.name):
+            label = f"{case.name} {case.level} {case.radius:g} {case.step:g}"
+            for figure, value in run(case).items():
+                shown = value if isinstance(value, str) else f"{value:.4g}"
+                print(f"{label}: {figure:45s} {shown:>10}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

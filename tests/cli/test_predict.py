@@ -77,8 +77,9 @@ def test_predict__params_file_and_outward(scroll):
 def test_predict__umbilicus_file(scroll):
     points = [{"z": 0, "y": -100.0, "x": 20.0}, {"z": 40, "y": -100.0, "x": 20.0}]
     (scroll / "u.json").write_text(json.dumps({"control_points": points}))
-    _run("predict", "scroll/ct.zarr", "a.zarr", "--face", "recto", "--umbilicus", "u.json")
-    _run("predict", "scroll/ct.zarr", "b.zarr", "--face", "recto", "--axis-x", 20, "--axis-y", -100)
+    args = ("--face", "recto", "--inset", 0)
+    _run("predict", "scroll/ct.zarr", "a.zarr", *args, "--umbilicus", "u.json")
+    _run("predict", "scroll/ct.zarr", "b.zarr", *args, "--axis-x", 20, "--axis-y", -100)
     a, b = _read("a.zarr"), _read("b.zarr")
     np.testing.assert_array_equal(a, b)
     rows = np.flatnonzero(a[20, :, 20])

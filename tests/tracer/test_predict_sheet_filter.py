@@ -77,11 +77,12 @@ def test_filter_block__recto_is_the_inner_and_verso_the_outer_side():
     # A disc shifts a ridge towards the axis by about radius² / (8 curvature radius): keep it small.
     options = {"sigma": 1.2, "scales": 1, "half_width": 1.0, "disc_radius": 1.5}
     options |= {"axis_x": 35.5, "axis_y": 35.5}
-    for face, place in (("recto", -2.0), ("verso", 2.0)):
-        params = PredictParams(**options, face=face)
+    cases = (("recto", 0.0, -2.2), ("verso", 0.0, 2.2), ("recto", None, -0.9), ("verso", 1.0, 1.2))
+    for face, inset, place in cases:
+        params = PredictParams(**options, face=face, inset=inset)
         out = _filter(grey, params, 72, outward=Outward.straight(35.5, 35.5)) > 0
         assert np.median(away[out & judged]) == pytest.approx(place, abs=0.3)
-        assert out[judged & (np.abs(away - place) < 0.5)].mean() > 0.97
+        assert out[judged & (np.abs(away - place) < 0.5)].mean() > 0.93
 
 
 def test_filter_block__dark_polarity_is_bright_of_the_negative():

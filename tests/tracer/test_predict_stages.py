@@ -113,7 +113,7 @@ def _rings(shape=(48, 80, 80), centre=(37.0, 44.0), pitch=9.0):
 def test_predict__the_recto_is_found_without_an_axis(tmp_path):
     grey, radius = _rings()
     ct = _volume(tmp_path / "ct.zarr", grey)
-    params = SMALL.model_copy(update={"face": "recto", "disc_radius": 0.0})
+    params = SMALL.model_copy(update={"face": "recto", "disc_radius": 0.0, "inset": 0.0})
     stages.predict(ct, tmp_path / "recto.zarr", params)
     verso = params.model_copy(update={"face": "verso"})
     stages.predict(ct, tmp_path / "verso.zarr", verso)

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from tracer.params import Params
 
+_INSET = 1.5  # voxels; the recto of the phantoms lies 1.3 to 1.7 behind the steepest rise
+
 
 class PredictParams(Params):
     """How sheets are found in a CT volume without a network."""
@@ -83,6 +85,13 @@ class PredictParams(Params):
         description="Which surface is predicted: a sheet's middle, or its side towards (recto) or "
         "away from (verso) the axis.",
     )
+    inset: float | None = Field(
+        default=None,
+        ge=-8.0,
+        le=8.0,
+        description="Faces: voxels by which they lie deeper in the sheet than where the grey value "
+        "rises fastest; 1.5 where omitted, as on the phantoms.",
+    )
     umbilicus: Path | None = Field(
         default=None, description="JSON file of the scroll's axis (control_points of z, y, x)."
     )
@@ -110,9 +119,19 @@ class PredictParams(Params):
         given = [self.umbilicus is not None, self.axis_x is not None, self.outward is not None]
         if sum(given) > 1:
             raise ValueError("give one of umbilicus, axis_x with axis_y, or outward")
+        if self.inset is not None and self.face == "mid-line":
+            raise ValueError("inset moves faces; the mid-line has none: choose a face or leave it")
         if self.outward is not None and not any(self.outward):
             raise ValueError("outward must not be the zero vector")
         return self
+
+    @property
+    def shift(self) -> float:
+        """Return how far marked voxels move along the outward normal."""
+        if self.face == "mid-line":
+            return 0.0
+        deeper = _INSET if self.inset is None else self.inset
+        return deeper if self.face == "recto" else -deeper
 
     @property
     def sigmas(self) -> tuple[float, ...]:

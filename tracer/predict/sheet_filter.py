@@ -5,9 +5,10 @@ without its neighbours' results. The bits of a voxel therefore do not depend on 
 (all of even origin, since the orientation field lives on cells of two voxels)::
 
     halo ................................. grey values
-      | smoothing ........................ response = block + ridge + disc
-          | disc ......................... averaged response = block + ridge
-              | ridge .................... block
+      | smoothing ........................ response = block + shift + ridge + disc
+          | disc ......................... averaged response = block + shift + ridge
+              | ridge .................... ridges = block + shift
+                  | shift ................ block
 """
 
 import math
@@ -71,6 +72,8 @@ class FilterReach:
 
     Attributes
     ----------
+    shift : int
+        Moving a face into its sheet.
     ridge : int
         The walk to the ridge along the normal.
     disc : int
@@ -79,6 +82,7 @@ class FilterReach:
         Smoothing, derivatives and the orientation field.
     """
 
+    shift: int
     ridge: int
     disc: int
     smoothing: int
@@ -102,12 +106,17 @@ class FilterReach:
         tensor = CELL * _reach(params.normal_sigma / CELL, TENSOR_TRUNCATE)
         normals = tensor + 1 + _reach(params.gradient_sigma, TRUNCATE)
         response = 1 + max(_reach(sigma, TRUNCATE) for sigma in params.sigmas)
-        return cls(ridge=ridge, disc=disc, smoothing=even(max(normals, response)))
+        return cls(
+            shift=even(abs(params.shift) + 1) if params.shift else 0,
+            ridge=ridge,
+            disc=disc,
+            smoothing=even(max(normals, response)),
+        )
 
     @property
     def halo(self) -> int:
         """Return the voxels needed on every side of a block."""
-        return self.ridge + self.disc + self.smoothing
+        return self.shift + self.ridge + self.disc + self.smoothing
 
 
 def _smoothed(
@@ -235,10 +244,14 @@ def filter_block(
     ndarray of uint8, shape (z, y, x)
         0 off the sheets and where the grey value is 0, which is where a masked CT holds nothing.
     """
-    from tracer.kernels.sheet_filter import average_along_sheet, mark_ridges
+    from tracer.kernels.sheet_filter import (
+        average_along_sheet,
+        mark_ridges,
+        shift_along_normals,
+    )
 
     reach = FilterReach.of(params)
-    frame = reach.ridge + reach.disc
+    frame = reach.shift + reach.ridge + reach.disc
     frame_start = (start_zyx[0] - frame, start_zyx[1] - frame, start_zyx[2] - frame)
     normals = block_normals(grey, params, reach.smoothing, frame_start, outward)
     response = _response(grey, normals, params, reach.smoothing, contrast)
@@ -247,6 +260,10 @@ def filter_block(
         cells = reach.disc // CELL
         normals = np.ascontiguousarray(normals[cells:-cells, cells:-cells, cells:-cells])
     ridges = mark_ridges(response, normals, params.threshold, params.half_width, reach.ridge)
+    if reach.shift:
+        cells = reach.ridge // CELL
+        normals = np.ascontiguousarray(normals[cells:-cells, cells:-cells, cells:-cells])
+        ridges = shift_along_normals(ridges, normals, params.shift, reach.shift)
     ridges[_trimmed(np.asarray(grey), reach.halo) == 0] = 0.0
     if params.output == "binary":
         return np.where(ridges > 0, np.uint8(255), np.uint8(0))

@@ -1,0 +1,180 @@
+"""Predictions: how good the sheet filter and the mending are on phantoms, what networks cost.
+
+Run: python -m benchmarks.bench_predict [--model MODEL]
+
+Figures are of slices in the middle of a phantom, against its true recto. ``filter`` predicts from
+the CT; ``clean`` mends the phantom's own prediction, which has holes, bridges and specks; both in
+this process, CPU time of one thread. ``network`` predicts with a given model in child processes.
+
+``covered``
+    Share of the true recto with a predicted voxel within 1.5 voxels.
+``wrong``
+    Share of the predicted voxels farther than 3 voxels from the recto.
+``tunnels``
+    Holes in and handles between predicted sheets, per million voxels.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import growth_inputs
+from benchmarks.usage import measure
+from tracer.phantom import Truth
+from tracer.predict import stages
+from tracer.predict.clean import CleanParams
+from tracer.predict.params import PredictParams
+from tracer.predict.score import match_features, score_masks
+from tracer.volume import Volume
+
+MODEL = "TRACER_BENCH_MODEL"  # environment variable with a model for the network cases
+HALF_WIDTH = 2.0
+CLOSE = 1.5
+FAR = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One prediction.
+
+    Attributes
+    ----------
+    name : str
+        "filter", "clean" or "network".
+    level : str
+        Of the phantom.
+    size : int
+        Edge of the phantom in voxels.
+    what : str
+        Face for the filter, radius for clean, edge of a block for networks.
+    """
+
+    name: str
+    level: str
+    size: int
+    what: str
+
+
+CASES = (
+    *(
+        Case("filter", level, 160, what)
+        for level in ("easy", "normal", "hard")
+        for what in ("mid-line", "recto")
+    ),
+    *(Case("clean", level, 160, what) for level in ("normal", "hard") for what in ("3", "6", "10")),
+    *(Case("network", "normal", 160, what) for what in ("64", "96", "160")),
+)
+TINY = (Case("filter", "easy", 96, "recto"), Case("clean", "normal", 96, "6"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The truth in some slices: distance from the recto, and where that exists."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+    distance: np.ndarray
+    there: np.ndarray
+
+    @classmethod
+    def of(cls, truth: Truth) -> "_Known":
+        depth, height, width = truth.size_zyx
+        first, last = depth // 2 - depth // 8, depth // 2 + depth // 8
+        y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+        distance = np.empty((last - first, height, width), np.float32)
+        there = np.empty(distance.shape, np.bool_)
+        for z in range(first, last):
+            points = np.stack([x, y, np.full_like(x, z)], axis=-1).reshape(-1, 3)
+            points = points.astype(np.float64)
+            exists = truth.inside(points) & truth.exists(truth.arc_length(points), points[:, 2])
+            distance[z - first] = np.abs(truth.distance(points)).reshape(height, width)
+            there[z - first] = exists.reshape(height, width)
+        return cls((first, 0, 0), (last, height, width), distance, there)
+
+    def figures(self, path: Path, ending: str = "") -> dict[str, float]:
+        """Return how good a prediction is."""
+        import scipy.ndimage as ndi
+
+        values = Volume.open(path).read(0, self.start, self.stop)
+        found = values >= 128
+        recto = (self.distance <= HALF_WIDTH) & self.there
+        near = ndi.distance_transform_edt(~found) <= CLOSE if found.any() else found
+        middle = (self.distance <= 0.75) & self.there
+        wrong = found & ((self.distance > FAR) | ~self.there)
+        score = score_masks(values, np.where(recto, 255, 0).astype(np.uint8))
+        return {
+            f"covered{ending}": float(near[middle].mean()),
+            f"wrong{ending}": float(wrong.sum() / max(1, found.sum())),
+            f"tunnels{ending}": 1e6 * match_features(found, found)[0][1] / found.size,
+            f"surface Dice{ending}": score.surface_dice,
+            f"combined{ending}": score.combined,
+        }
+
+
+def run(case: Case) -> dict[str, float]:
+    """Return the figures of a case."""
+    if case.name == "network" and MODEL not in os.environ:
+        return {}
+    given = growth_inputs.phantom(case.level, case.size)
+    assert given.truth is not None
+    folder = given.prediction.parent
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "out.zarr"
+        if case.name == "network":
+            return _run_network(folder / "ct.zarr", out, case)
+        known = _Known.of(given.truth)
+        if case.name == "filter":
+            ct = Volume.open(folder / "ct.zarr")
+            face = case.what
+            params = PredictParams(face=face, half_width=HALF_WIDTH if face == "recto" else 1.0)
+            stages.predict(ct, out, params)  # compiles
+            shutil.rmtree(out)
+            started = time.process_time()
+            stages.predict(ct, out, params)
+            spent = time.process_time() - started
+            return {**known.figures(out), "Mvoxel per CPU-s": case.size**3 / spent / 1e6}
+        before = known.figures(given.prediction, " before")
+        params = CleanParams(hole_radius=int(case.what), min_component=0)
+        stages.clean(Volume.open(given.prediction), out, params)
+        started = time.process_time()
+        shutil.rmtree(out)
+        stages.clean(Volume.open(given.prediction), out, params)
+        spent = time.process_time() - started
+        return {**before, **known.figures(out), "Mvoxel per CPU-s": case.size**3 / spent / 1e6}
+
+
+def _run_network(ct: Path, out: Path, case: Case) -> dict[str, float]:
+    """Return what a network costs in a process of its own, start-up included."""
+    words = ["-m", "tracer.cli.main", "-q", "predict", str(ct), str(out)]
+    options = ["--model", os.environ[MODEL], "--block", case.what, "--no-mirroring"]
+    usage = measure([sys.executable, *words, *options, "--device", "cpu"], 900.0)
+    return {
+        "Mvoxel per CPU-s": case.size**3 / usage.cpu_s / 1e6,
+        "peak memory, MB": usage.memory_mb,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the figures of all cases."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="model of the network cases")
+    parser.add_argument("--only", help="name of the cases")
+    arguments = parser.parse_args(argv)
+    if arguments.model:
+        os.environ[MODEL] = str(Path(arguments.model).absolute())
+    for case in CASES:
+        if arguments.only in (None, case.name):
+            print(case)
+            print(json.dumps({key: round(v, 4) for key, v in run(case).items()}))
+
+
+if __name__ == "__main__":
+    main()

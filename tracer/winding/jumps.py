@@ -21,7 +21,7 @@ _ALONE_OF_GAP = 0.8  # where no neighbour is seen
 _LASTS = 0.35  # share of the slip by which that over a wider window may differ
 _AGREES = 0.5  # share of the slip by which the distance to a neighbour may differ from it
 _SAME_WRAP = 4  # cells that what is seen may advance per cell, at most
-_MOST_OF_GAP = 2.5  # a jump is to the next wrap, beside which the gap looks up to twice as wide
+_MOST_OF_GAP = 4.0  # a jump is to the next wrap, and gaps differ in a crushed scroll
 _BEND = 0.5  # cosine of the turn over a window up to which a slip counts without a neighbour
 _BLIND_SLIP = 0.9  # of a step, where the gap is unknown because no wrap sees another
 _GAP_WINDOW = 15  # nodes over which the local gap is a median
@@ -36,12 +36,13 @@ class Slips:
     turns : ndarray of int8, shape (rows, cols)
         For the edge from a node to the next along the axis: 1 where it jumps a wrap outward, -1
         inward, 0 else.
-    size : ndarray of float64, shape (rows, cols)
-        Slip there, voxels.
+    of_gap : ndarray of float64, shape (rows, cols)
+        Largest slip of any window around the edge, jump or not, as a share of the gap between
+        wraps; NaN where no window fits.
     """
 
     turns: NDArray[np.int8]
-    size: NDArray[np.float64]
+    of_gap: NDArray[np.float64]
 
 
 def local_gap(neighbours: Neighbours) -> NDArray[np.float64]:
@@ -109,20 +110,24 @@ def find_slips(
     seen = np.moveaxis(neighbours.distance, 1 + axis, 1)
     hit = np.moveaxis(np.stack([neighbours.row, neighbours.col], axis=-1), 1 + axis, 1)
     gap = np.moveaxis(local_gap(neighbours), axis, 0)
+    gap = np.where(np.isnan(gap), step * _BLIND_SLIP / _ALONE_OF_GAP, gap)
+    blind = np.isnan(neighbours.gap)
     turns = np.zeros(points.shape[:2], np.int8)
     size = np.zeros(points.shape[:2])
+    largest = np.abs(_slip(points, normals, 0)) / gap
     for reach in _REACHES:
         slip = _slip(points, normals, reach)
         lasts = np.abs(_slip(points, normals, reach + 1) - slip) < _LASTS * np.abs(slip)
         confirmed, contested = _compare(seen, hit, slip, reach)
-        large = np.abs(slip) / np.where(np.isnan(gap), step * _BLIND_SLIP / _ALONE_OF_GAP, gap)
+        large = np.abs(slip) / gap
+        largest = np.fmax(largest, large)
         alone = (large > _ALONE_OF_GAP) & _is_straight(normals, reach)
         jumps = np.where(confirmed, large > _SLIP_OF_GAP, alone)
-        jumps &= np.isnan(gap) | (large < _MOST_OF_GAP)
+        jumps &= blind | (large < _MOST_OF_GAP)
         larger = jumps & lasts & ~contested & (np.abs(slip) > size)
         turns[larger] = np.sign(slip[larger])
         size[larger] = np.abs(slip[larger])
-    return Slips(turns=np.moveaxis(turns, 0, axis), size=np.moveaxis(size, 0, axis))
+    return Slips(turns=np.moveaxis(turns, 0, axis), of_gap=np.moveaxis(largest, 0, axis))
 
 
 def _window(n: int, reach: int) -> tuple[slice, slice, slice]:

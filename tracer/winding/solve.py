@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _TOUCH = 2.0  # voxels within which the surface meets itself
 _ONE_GAP = (0.5, 1.6)  # a wrap seen at this many gaps is the next one
 _SMALLEST_JUMP = 8  # edges: the border of an island of 2 x 2 nodes; fewer are noise
+_LEAST_SLIP = 0.5  # of a gap, at three quarters of the edges where numbers alone say jump
+_KNOWN_SLIPS = 0.5  # share of these edges that must have one
 _FINEST = 10.0  # voxels; of a finer grid every few nodes decide: jumps span a gap between wraps
 _STEPS = ("overlaps", "neighbours", "turns")
 
@@ -277,7 +279,31 @@ def _edge_turns(
     is_row = patches.grid[j, 2] > patches.grid[i, 2]
     jump = np.where(is_row, slips[1].turns[rows, cols], slips[0].turns[rows, cols]).astype(np.int64)
     met = handedness * (total[j] - total[i] - whole_turns_between(turns, j, i))
-    return np.where(cut & (met != 0), met, jump)
+    met = np.where(cut, met, 0)
+    of_gap = np.where(is_row, slips[1].of_gap[rows, cols], slips[0].of_gap[rows, cols])
+    place = _places(patches, met != 0, slips[0].turns.shape)
+    for k in range(place.max(initial=-1) + 1):
+        here = place == k
+        slip = of_gap[here]
+        known = slip[np.isfinite(slip)]
+        if len(known) < _KNOWN_SLIPS * len(slip) or np.percentile(known, 25) < _LEAST_SLIP:
+            met[here] = 0
+    return np.where(met != 0, met, jump)
+
+
+def _places(
+    patches: Patches, jumping: NDArray[np.bool_], shape: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Return to which connected place each jumping edge belongs, -1 for all others."""
+    from scipy import ndimage
+
+    place = np.full(len(jumping), -1, np.int64)
+    ends = patches.edges[jumping]
+    marked = np.zeros(shape, bool)
+    marked[patches.grid[ends.ravel(), 1], patches.grid[ends.ravel(), 2]] = True
+    label, _ = ndimage.label(marked, np.ones((3, 3)))
+    place[jumping] = label[patches.grid[ends[:, 0], 1], patches.grid[ends[:, 0], 2]] - 1
+    return place
 
 
 def _renumber(
@@ -470,23 +496,14 @@ def _discontinuities(
     shape: tuple[int, int], patches: Patches, edge_turns: NDArray[np.int64]
 ) -> tuple[Discontinuity, ...]:
     """Return connected places of edges that jump."""
-    from scipy import ndimage
-
-    jumping = np.flatnonzero(edge_turns)
-    if not len(jumping):
-        return ()
-    ends = patches.edges[jumping]
-    marked = np.zeros(shape, bool)
-    marked[patches.grid[ends.ravel(), 1], patches.grid[ends.ravel(), 2]] = True
-    label, n_places = ndimage.label(marked, np.ones((3, 3)))
-    place = label[patches.grid[ends[:, 0], 1], patches.grid[ends[:, 0], 2]] - 1
+    place = _places(patches, edge_turns != 0, shape)
     found = []
-    for k in range(n_places):
-        edges = ends[place == k]
+    for k in range(place.max(initial=-1) + 1):
+        edges = patches.edges[place == k]
         if len(edges) < _SMALLEST_JUMP:
             continue
         grid = patches.grid[edges.ravel(), 1:]
-        turned = np.unique(edge_turns[jumping][place == k])
+        turned = np.unique(edge_turns[place == k])
         x, y, z = patches.points_xyz[edges[len(edges) // 2]].mean(axis=0).tolist()
         (top, left), (bottom, right) = grid.min(axis=0).tolist(), grid.max(axis=0).tolist()
         found.append(

@@ -6,6 +6,10 @@ between wraps. A crease slips too, but then the neighbouring wraps follow it; at
 to them changes by the slip. Both must agree where a neighbour is seen on both ends of the window.
 A jump slips by the same amount over a wider window as well; a bend, or the growth of a spiral's
 radius, slips by more.
+
+A jump over several cells hides in the normals, which lean along with it. There the neighbours alone
+tell: one wrap is missing outside before a jump outward and inside after it, so that a gap of twice
+the width changes sides while the two neighbours stay as far apart as they were.
 """
 
 from dataclasses import dataclass
@@ -23,6 +27,9 @@ _AGREES = 0.5  # share of the slip by which the distance to a neighbour may diff
 _SAME_WRAP = 4  # cells that what is seen may advance per cell, at most
 _MOST_OF_GAP = 4.0  # a jump is to the next wrap, and gaps differ in a crushed scroll
 _BEND = 0.5  # cosine of the turn over a window up to which a slip counts without a neighbour
+_LEAN = 0.2  # 0 midway between the neighbours; 1/3 where the wrap on one side is missing
+_LEAN_STEP = 0.1  # least change over an edge that takes part in a jump
+_SPAN = 0.15  # share by which the distance between the neighbours may change meanwhile
 _BLIND_SLIP = 0.9  # of a step, where the gap is unknown because no wrap sees another
 _GAP_WINDOW = 15  # nodes over which the local gap is a median
 
@@ -124,6 +131,8 @@ def find_slips(
         alone = (large > _ALONE_OF_GAP) & _is_straight(normals, reach)
         jumps = np.where(confirmed, large > _SLIP_OF_GAP, alone)
         jumps &= blind | (large < _MOST_OF_GAP)
+        swap = _swapped(seen, hit, reach)
+        turns = np.where(turns == 0, swap, turns)  # a slip of the other window still overrules it
         larger = jumps & lasts & ~contested & (np.abs(slip) > size)
         turns[larger] = np.sign(slip[larger])
         size[larger] = np.abs(slip[larger])
@@ -161,6 +170,26 @@ def _is_straight(normals: NDArray[np.float64], reach: int) -> NDArray[np.bool_]:
         first, last = normals[a.start - 1 : a.stop - 1], normals[b.start + 1 : b.stop + 1]
         straight[at] = np.einsum("ijk,ijk->ij", first, last) > _BEND
     return straight
+
+
+def _swapped(seen: NDArray[np.float64], hit: NDArray[np.int64], reach: int) -> NDArray[np.int8]:
+    """Return where the wide gap beside a missing wrap changes sides: 1 for a jump outward."""
+    turns = np.zeros(seen.shape[1:], np.int8)
+    n = seen.shape[1]
+    if n < 2 * reach + 4:
+        return turns
+    at, a, b = _window(n, reach)
+    span = seen[0] + seen[1]
+    lean = (seen[0] - seen[1]) / span
+    same = np.abs(span[b] - span[a]) < _SPAN * (span[b] + span[a])
+    for side in (0, 1):
+        advance = np.abs(hit[side, b] - hit[side, a]).max(axis=-1)
+        same &= advance <= _SAME_WRAP * (2 * reach + 1)
+    step = lean[at] - lean[at.start + 1 : at.stop + 1]
+    outward = same & (lean[a] > _LEAN) & (lean[b] < -_LEAN) & (step > _LEAN_STEP)
+    inward = same & (lean[a] < -_LEAN) & (lean[b] > _LEAN) & (step < -_LEAN_STEP)
+    turns[at] = outward.astype(np.int8) - inward.astype(np.int8)
+    return turns
 
 
 def _compare(

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.first_light import COLOURS, LARGEST_PNG, crossings, draw_slice
+from benchmarks.first_light import COLOURS, LARGEST_PNG, draw_slice
 from benchmarks.growth_inputs import ROOT, phantom
+from tracer.check.pictures import crossings
 from tracer.distance_field import DistanceField
 from tracer.kernels.sheet_probe import scan_across
 from tracer.seed import seed

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tracer.check.pictures import crossings
 from tracer.errors import TracerWarning
 from tracer.label_score import LabelScore, labels_at, score_labels
 from tracer.score import find_surfaces
@@ -50,24 +51,6 @@ def run(script: str) -> None:
 def load(folder: Path) -> list[Surface]:
     """Return the surfaces of a collection."""
     return [Surface.load(path) for path in find_surfaces([folder])]
-
-
-def crossings(surface: Surface, axis: int, value: float) -> np.ndarray:
-    """Return the lines (n, 2, 3) along which a surface crosses the plane xyz[axis] = value."""
-    points, quads = surface.points_xyz.astype(np.float64), surface.valid_quads
-    a, b = points[:-1, :-1][quads], points[:-1, 1:][quads]
-    c, d = points[1:, 1:][quads], points[1:, :-1][quads]
-    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-    height = triangles[..., axis] - value
-    met = []
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        crosses = (height[:, i] < 0) != (height[:, j] < 0)
-        share = height[:, i] / np.where(crosses, height[:, i] - height[:, j], 1.0)
-        point = triangles[:, i] + (triangles[:, j] - triangles[:, i]) * share[:, None]
-        met.append(np.where(crosses[:, None], point, np.nan))
-    ends = np.stack(met, axis=1)
-    ends = ends[np.isfinite(ends[..., 0]).sum(axis=1) == 2]
-    return ends[np.isfinite(ends[..., 0])].reshape(-1, 2, 3)
 
 
 def enlarge(image: np.ndarray, zoom: float) -> Image.Image:

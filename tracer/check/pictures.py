@@ -1,0 +1,150 @@
+"""Pictures of a surface as PNG bytes: three slices, winding, confidence, distortion, holes."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.unroll.pictures import heat, rainbow
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from tracer.surface import Surface
+    from tracer.volume import Volume
+
+_SLICE_PIXELS = 420
+_GRID_PIXELS = 640
+_LINE = (90, 235, 90)
+_BEHIND = 24  # grey of a slice without a volume
+_WORST_STRETCH = 0.3  # shown as the darkest colour
+_MARGIN = 20  # voxels around the surface
+
+
+def crossings(surface: "Surface", axis: int, value: float) -> NDArray[np.float64]:
+    """Return the lines along which a surface crosses a plane.
+
+    Parameters
+    ----------
+    surface : Surface
+        A surface.
+    axis : int
+        0, 1, 2 for planes of constant x, y, z.
+    value : float
+        Where, voxels.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 2, 3)
+        Ends of the lines, x y z.
+    """
+    points, quads = surface.points_xyz.astype(np.float64), surface.valid_quads
+    a, b = points[:-1, :-1][quads], points[:-1, 1:][quads]
+    c, d = points[1:, 1:][quads], points[1:, :-1][quads]
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    height = triangles[..., axis] - value
+    met = []
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        crosses = (height[:, i] < 0) != (height[:, j] < 0)
+        share = height[:, i] / np.where(crosses, height[:, i] - height[:, j], 1.0)
+        point = triangles[:, i] + (triangles[:, j] - triangles[:, i]) * share[:, None]
+        met.append(np.where(crosses[:, None], point, np.nan))
+    ends = np.stack(met, axis=1)
+    ends = ends[np.isfinite(ends[..., 0]).sum(axis=1) == 2]
+    return ends[np.isfinite(ends[..., 0])].reshape(-1, 2, 3)
+
+
+def slice_picture(surface: "Surface", axis: int, volume: "Volume | None" = None) -> bytes:
+    """Return the middle slice across an axis with the surface drawn in.
+
+    Parameters
+    ----------
+    surface : Surface
+        A surface.
+    axis : int
+        0, 1, 2 for the slice across x, y, z.
+    volume : Volume, optional
+        Shown behind.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    from PIL import Image, ImageDraw
+
+    low, high = surface.bbox_xyz
+    at = round(float(np.median(surface.points_xyz[surface.valid][:, axis])))
+    shown = [k for k in range(3) if k != axis]
+    low, high = np.floor(low - _MARGIN), np.ceil(high + _MARGIN)
+    zoom = _SLICE_PIXELS / max(float((high - low)[shown].max()), 1.0)
+    size = tuple(max(1, round(float(n) * zoom)) for n in (high - low)[shown])
+    if volume is None:
+        picture = Image.new("RGB", (size[0], size[1]), (_BEHIND,) * 3)
+    else:
+        level = max(0, min(volume.n_levels - 1, int(np.log2(max(1.0 / zoom, 1.0)))))
+        start = np.maximum(low[::-1], 0).astype(int) // 2**level
+        stop = np.maximum(high[::-1].astype(int) // 2**level, start + 1)
+        plane = 2 - axis
+        start[plane] = at // 2**level
+        stop[plane] = start[plane] + 1
+        block = volume.read(level, tuple(start.tolist()), tuple(stop.tolist())).squeeze(axis=plane)
+        grey = (block // (257 if block.dtype == np.uint16 else 1)).astype(np.uint8)
+        picture = Image.fromarray(grey).convert("RGB").resize((size[0], size[1]))
+        low = np.maximum(low, 0)
+    pen = ImageDraw.Draw(picture)
+    for line in crossings(surface, axis, at + 0.5):
+        ends = (line - low)[:, shown] * zoom
+        pen.line([tuple(end) for end in ends.tolist()], fill=_LINE, width=2)
+    return _png(picture)
+
+
+def grid_pictures(surface: "Surface", winding: NDArray[np.float32] | None) -> dict[str, bytes]:
+    """Return pictures of the grid of a surface.
+
+    Parameters
+    ----------
+    surface : Surface
+        A surface.
+    winding : ndarray of float32, shape (rows, cols), optional
+        Its winding.
+
+    Returns
+    -------
+    dict
+        Title to PNG: winding, confidence (where there is such a channel), distortion, holes.
+    """
+    from tracer.check.measures import folded_cells
+    from tracer.flatten import cell_maps
+
+    found = {}
+    if winding is not None:
+        found["winding"] = rainbow(winding.astype(np.float64))
+    if "confidence" in surface.channels:
+        confidence = surface.channels["confidence"].astype(np.float64)
+        found["confidence"] = heat(np.where(surface.valid, confidence, np.nan))
+    singular, _ = cell_maps(surface)
+    stretch = np.maximum(singular[:, 0], 1.0 / np.maximum(singular[:, 1], 1e-6)) - 1.0
+    cells = np.full(surface.valid_quads.shape, np.nan)
+    cells[surface.valid_quads] = 1.0 - np.clip(stretch / _WORST_STRETCH, 0.0, 1.0)
+    found["distortion (green: none)"] = heat(cells)
+    shape = np.where(surface.valid[..., None], [90, 160, 235], [20, 20, 20]).astype(np.uint8)
+    folded = np.pad(folded_cells(surface), ((0, 1), (0, 1)))
+    shape[folded] = (255, 60, 60)
+    found["holes (dark) and folds (red)"] = shape
+    return {title: _grid_png(pixels) for title, pixels in found.items()}
+
+
+def _grid_png(pixels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    zoom = _GRID_PIXELS / max(pixels.shape[:2])
+    size = (max(1, round(pixels.shape[1] * zoom)), max(1, round(pixels.shape[0] * zoom)))
+    return _png(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))
+
+
+def _png(picture: "Image.Image") -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return out.getvalue()

@@ -1,0 +1,420 @@
+"""Check surfaces one by one, and a collection as a whole."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracer.check import measures
+from tracer.check.params import CheckParams
+from tracer.errors import TracerError
+from tracer.progress import Progress, silent
+from tracer.workers import run_tasks
+
+if TYPE_CHECKING:
+    from tracer.surface import Surface
+
+FAIL, WARN, PASS = "fail", "warn", "pass"
+_SUSPECT_KINDS = ("jump", "minority")  # of unroll's suspects, those that are a patch's own fault
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong with a surface.
+
+    Attributes
+    ----------
+    code : str
+        What kind: ``unreadable``, ``scale``, ``bbox``, ``area``, ``jump``, ``fold``,
+        ``self-intersection``, ``hole``, ``stretch``, ``islands``, ``prediction``, ``overlap`` or
+        ``suspect``.
+    level : str
+        ``fail`` or ``warn``.
+    text : str
+        One sentence.
+    """
+
+    code: str
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One surface and what was found.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    path : str
+        Where it lies.
+    figures : dict
+        What was measured; JSON values.
+    problems : tuple of Problem
+        What is wrong.
+    """
+
+    name: str
+    path: str
+    figures: dict[str, Any]
+    problems: tuple[Problem, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Return the worst level of its problems.
+
+        Returns
+        -------
+        str
+            ``fail``, ``warn`` or ``pass``.
+        """
+        levels = {problem.level for problem in self.problems}
+        return next((level for level in (FAIL, WARN) if level in levels), PASS)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object.
+
+        Returns
+        -------
+        dict
+            Name, verdict, problems, figures.
+        """
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "problems": [dataclasses.asdict(problem) for problem in self.problems],
+            "figures": self.figures,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All surfaces that were checked.
+
+    Attributes
+    ----------
+    surfaces : tuple of Checked
+        In the order of the paths.
+    """
+
+    surfaces: tuple[Checked, ...]
+
+    def count(self, verdict: str) -> int:
+        """Return how many surfaces have a verdict.
+
+        Parameters
+        ----------
+        verdict : str
+            ``fail``, ``warn`` or ``pass``.
+
+        Returns
+        -------
+        int
+            Number of surfaces.
+        """
+        return sum(one.verdict == verdict for one in self.surfaces)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object.
+
+        Returns
+        -------
+        dict
+            Counts and surfaces.
+        """
+        return {
+            "surfaces": len(self.surfaces),
+            **{verdict: self.count(verdict) for verdict in (PASS, WARN, FAIL)},
+            "area_vx2": round(sum(s.figures.get("area_vx2", 0.0) for s in self.surfaces), 1),
+            "checked": [surface.to_json() for surface in self.surfaces],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a worker needs to check one surface."""
+
+    path: Path
+    params: CheckParams
+    prediction: str | None
+    ct: str | None
+    siblings: frozenset[str]
+
+
+def check(
+    paths: Sequence[Path],
+    params: CheckParams,
+    *,
+    prediction: str | None = None,
+    ct: str | None = None,
+    together: bool = True,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> Report:
+    """Return what is wrong with surfaces.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Surfaces and folders of surfaces.
+    params : CheckParams
+        Thresholds.
+    prediction : str, optional
+        Surface prediction to compare with.
+    ct : str, optional
+        Scan to compare with.
+    together : bool
+        Lay folders of surfaces out as a whole too, which finds the jumps that only the other
+        patches reveal.
+    workers : int
+        Processes; the report does not depend on them.
+    progress : Progress
+        Called after each surface.
+
+    Returns
+    -------
+    Report
+        A verdict per surface.
+    """
+    from tracer.score import find_surfaces
+
+    found = find_surfaces(paths)
+    siblings = {folder: frozenset(_names(folder)) for folder in {path.parent for path in found}}
+    tasks = [_Task(path, params, prediction, ct, siblings[path.parent]) for path in found]
+    checked: dict[int, Checked] = {}
+    for done, (index, one) in enumerate(run_tasks(_check_one, tasks, workers)):
+        checked[index] = one
+        progress(done + 1, len(tasks), one.name)
+    surfaces = [checked[index] for index in range(len(tasks))]
+    if together:
+        for folder in paths:
+            if not (folder / "meta.json").exists():
+                surfaces = _with_suspects(folder, surfaces)
+    return Report(tuple(surfaces))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for entry in sorted(folder.iterdir()):
+        if (entry / "meta.json").exists():
+            yield entry.name
+
+
+def _check_one(task: _Task) -> Checked:
+    """Return the verdict on one surface."""
+    import warnings
+
+    from tracer.surface import Surface
+
+    path = task.path
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a wrong scale is reported below
+            surface = Surface.load(path)
+    except TracerError as error:
+        problem = Problem("unreadable", FAIL, str(error))
+        return Checked(name=path.name, path=str(path), figures={}, problems=(problem,))
+    figures, problems = measure(surface, task.params)
+    problems += _against_volumes(surface, task, figures)
+    problems += _overlap_problems(path, task.siblings)
+    return Checked(name=path.name, path=str(path), figures=figures, problems=tuple(problems))
+
+
+def measure(surface: "Surface", params: CheckParams) -> tuple[dict[str, Any], list[Problem]]:
+    """Return what can be said about a surface by itself.
+
+    Parameters
+    ----------
+    surface : Surface
+        A surface.
+    params : CheckParams
+        Thresholds.
+
+    Returns
+    -------
+    figures : dict
+        Measures.
+    problems : list of Problem
+        What is beyond a threshold.
+    """
+    figures: dict[str, Any] = {
+        "rows": surface.shape[0],
+        "cols": surface.shape[1],
+        "vertices": int(surface.valid.sum()),
+        "area_vx2": round(surface.area_vx2, 1),
+        "step": surface.step,
+    }
+    problems = _meta_problems(surface, params, figures)
+    if not surface.valid_quads.any():
+        return figures, [*problems, Problem("islands", FAIL, "no four neighbours are valid")]
+    wrong_scale = any(problem.code == "scale" for problem in problems)
+    problems += _shape_problems(surface, params, figures, wrong_scale=wrong_scale)
+    if not wrong_scale:  # the window in which a jump is looked for is in steps
+        problems += _jump_problems(surface, params, figures)
+    return figures, problems
+
+
+def _meta_problems(
+    surface: "Surface", params: CheckParams, figures: dict[str, Any]
+) -> list[Problem]:
+    """Return where the metadata contradicts the geometry."""
+    problems = []
+    spacing = surface.spacing()
+    figures["spacing"] = [None if np.isnan(s) else round(s, 3) for s in spacing]
+    for along, measured, scale in zip(("row", "column"), spacing, surface.scale, strict=True):
+        factor = measured * scale
+        if not np.isnan(factor) and max(factor, 1 / factor) > params.max_scale_factor:
+            problems.append(
+                Problem(
+                    "scale",
+                    FAIL,
+                    f"vertices along a {along} are {measured:.3g} voxels apart, but scale says "
+                    f"{1 / scale:.3g}",
+                )
+            )
+    stored = np.asarray(surface.meta.get("bbox", []), dtype=np.float64)
+    if stored.shape == (2, 3):
+        off = float(np.abs(stored - surface.bbox_xyz).max())
+        figures["bbox_error"] = round(off, 3)
+        if off > params.max_bbox_error and "mask.tif" not in surface.meta:
+            problems.append(Problem("bbox", FAIL, f"the stored bbox is off by {off:.1f} voxels"))
+    area = surface.meta.get("area_vx2")
+    if isinstance(area, int | float) and surface.area_vx2 > 0:
+        off = abs(float(area) / surface.area_vx2 - 1.0)
+        figures["area_error"] = round(off, 4)
+        if off > params.max_area_error:
+            problems.append(Problem("area", WARN, f"the stored area is off by {100 * off:.0f} %"))
+    return problems
+
+
+def _shape_problems(
+    surface: "Surface", params: CheckParams, figures: dict[str, Any], *, wrong_scale: bool
+) -> list[Problem]:
+    """Return folds, intersections, holes, islands and stretched cells."""
+    from tracer.flatten import measure_distortion
+
+    problems = []
+    cells = int(surface.valid_quads.sum())
+    folded = int(measures.folded_cells(surface).sum())
+    crossing = len(measures.self_intersections(surface))
+    holes, missing = measures.hole_cells(surface.valid)
+    islands = measures.count_islands(surface.valid)
+    distortion = measure_distortion(surface)
+    figures |= {
+        "folded_cells": folded,
+        "intersecting_edges": crossing,
+        "holes": holes,
+        "hole_share": round(missing / (missing + cells), 5),
+        "islands": islands,
+        "distortion": distortion.to_json(),
+    }
+    if folded > params.max_folds * cells:
+        problems.append(Problem("fold", FAIL, f"{folded} cells are folded back"))
+    if crossing > params.max_intersections:
+        problems.append(
+            Problem("self-intersection", FAIL, f"{crossing} edges cross another part of it")
+        )
+    if holes:
+        level = FAIL if figures["hole_share"] > params.max_hole_share else WARN
+        share = 100 * figures["hole_share"]
+        problems.append(Problem("hole", level, f"{holes} holes, {share:.1f} % of the cells"))
+    if islands > 1:
+        problems.append(Problem("islands", WARN, f"{islands} parts that are not connected"))
+    if distortion.stretch_p95 > params.max_stretch and not wrong_scale:
+        problems.append(
+            Problem(
+                "stretch", FAIL, f"cells are stretched: p95 {100 * distortion.stretch_p95:.0f} %"
+            )
+        )
+    return problems
+
+
+def _jump_problems(
+    surface: "Surface", params: CheckParams, figures: dict[str, Any]
+) -> list[Problem]:
+    """Return where the surface jumps to another wrap."""
+    from tracer.winding import solve_winding
+
+    try:
+        winding = solve_winding(surface)
+    except TracerError as error:
+        return [Problem("jump", WARN, f"no winding: {error}")]
+    figures["winding"] = winding.to_json()
+    jumps = winding.discontinuities
+    if len(jumps) <= params.max_jumps:
+        return []
+    x, y, z = jumps[0].xyz
+    text = f"jumps to another wrap at {len(jumps)} places, first at {x:.0f} {y:.0f} {z:.0f}"
+    return [Problem("jump", FAIL, text)]
+
+
+def _against_volumes(surface: "Surface", task: _Task, figures: dict[str, Any]) -> list[Problem]:
+    """Return where the surface leaves the prediction."""
+    from tracer.volume import Volume
+
+    problems = []
+    if task.ct is not None:
+        figures["ct_support"] = round(measures.ct_support(Volume.open(task.ct), surface), 5)
+    if task.prediction is not None:
+        from tracer.distance_field import DistanceField
+
+        volume = Volume.open(task.prediction)
+        field = DistanceField(volume, threshold=task.params.threshold)
+        shares = measures.on_prediction(field, surface)
+        figures["on_prediction"] = [round(share, 5) for share in shares]
+        if shares[1] < task.params.min_on_prediction:
+            problems.append(
+                Problem("prediction", FAIL, f"only {100 * shares[1]:.0f} % lie on the prediction")
+            )
+    return problems
+
+
+def _overlap_problems(path: Path, siblings: frozenset[str]) -> list[Problem]:
+    """Return recorded overlaps with patches that are not there."""
+    from tracer.collection import PatchCollection
+
+    missing = sorted(set(PatchCollection.open(path.parent).overlaps(path.name)) - siblings)
+    if not missing:
+        return []
+    text = f"{len(missing)} recorded overlaps are with patches that are gone, e.g. {missing[0]}"
+    return [Problem("overlap", WARN, text)]
+
+
+def _with_suspects(folder: Path, surfaces: list[Checked]) -> list[Checked]:
+    """Return the surfaces with what laying the whole collection out says about them."""
+    from tracer.unroll.params import UnrollParams
+    from tracer.unroll.patches import load_patches
+    from tracer.unroll.stage import solve
+    from tracer.unroll.suspects import find_suspects
+
+    usable = [Path(s.path) for s in surfaces if Path(s.path).parent == folder and s.figures]
+    if len(usable) < 2:
+        return surfaces
+    try:
+        suspects = find_suspects(solve(load_patches(usable), UnrollParams()))
+    except TracerError:
+        return surfaces  # nothing overlaps: each surface has been judged by itself
+    blamed: dict[str, list[str]] = {}
+    for suspect in suspects:
+        if suspect.kind in _SUSPECT_KINDS:
+            x, y, z = suspect.xyz
+            blamed.setdefault(suspect.patch, []).append(
+                f"{suspect.kind} at {x:.0f} {y:.0f} {z:.0f}"
+            )
+    return [
+        dataclasses.replace(
+            one,
+            problems=(
+                *one.problems,
+                Problem(
+                    "suspect", FAIL, f"the other patches say: {'; '.join(blamed[one.name][:3])}"
+                ),
+            ),
+        )
+        if one.name in blamed and Path(one.path).parent == folder
+        else one
+        for one in surfaces
+    ]

@@ -32,6 +32,7 @@ _ONE_GAP = (0.5, 1.6)  # a wrap seen at this many gaps is the next one
 _SMALLEST_JUMP = 8  # edges: the border of an island of 2 x 2 nodes; fewer are noise
 _LEAST_SLIP = 0.5  # of a gap, at three quarters of the edges where numbers alone say jump
 _KNOWN_SLIPS = 0.5  # share of these edges that must have one
+_WHOLE = 0.8  # share of the rows from which on numbers alone are believed
 _FINEST = 10.0  # voxels; of a finer grid every few nodes decide: jumps span a gap between wraps
 _STEPS = ("overlaps", "neighbours", "turns")
 
@@ -284,6 +285,8 @@ def _edge_turns(
     place = _places(patches, met != 0, slips[0].turns.shape)
     for k in range(place.max(initial=-1) + 1):
         here = place == k
+        if np.ptp(rows[here]) + 1 >= _WHOLE * slips[0].turns.shape[0]:
+            continue
         slip = of_gap[here]
         known = slip[np.isfinite(slip)]
         if len(known) < _KNOWN_SLIPS * len(slip) or np.percentile(known, 25) < _LEAST_SLIP:

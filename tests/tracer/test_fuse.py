@@ -79,6 +79,22 @@ def test_fuse__holes_are_filled_on_the_sheet():
     assert np.median(off_the_spiral(surface.points_xyz[filled])) < 1.0
 
 
+@pytest.mark.parametrize("rows_left", [0, 1, 2])
+def test_fuse__goes_on_where_a_trace_narrows(rows_left):
+    whole, winding = spiral(2.5)
+    valid = whole.valid.copy()
+    valid[:, 30:50] = False
+    valid[6 : 6 + rows_left, 30:50] = True
+    narrow = Surface(points_xyz=whole.points_xyz.copy(), valid=valid, scale=whole.scale)
+    narrow = Source(surface=narrow, winding=np.where(valid, winding, np.nan))
+    full = fuse([Source(surface=whole, winding=winding)], FuseParams())
+    fused = fuse([narrow], FuseParams())
+    assert abs(fused.state.shape[1] - full.state.shape[1]) <= 1
+    assert np.ptp(fused.column_winding) == pytest.approx(np.ptp(full.column_winding), abs=0.05)
+    assert (fused.state[:, 32:48] > 0).mean() > 0.9
+    assert np.nanmedian(off_the_spiral(fused.surface({}).points_xyz[fused.state == 80])) < 2.0
+
+
 def test_fuse__is_deterministic():
     parts = [source(cols=slice(0, 60)), source(cols=slice(45, None))]
     first, second = (fuse(parts, FuseParams()).surface({}) for _ in range(2))

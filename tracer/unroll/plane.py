@@ -30,6 +30,7 @@ _TOLERANCE = 1e-4  # of the residual; 0.01 voxel on a plane of 10,000
 _MOST_STEPS = 300
 _ROUNDS = 2  # of reweighting; jumps are cut already, so that there is little to weigh down
 _AFFINE_FROM = 12  # vertices from which a piece gets an affine map instead of a shift
+_ALONG_TANGENT = 0.5  # cosine from which a bare edge runs around the axis
 _MOST_AFFINE = 15_000  # pieces; beyond, the factors of the coarse level grow too large
 
 
@@ -80,7 +81,7 @@ def flatten(
         Coordinates; different components share one plane by their windings alone.
     """
     active = layout.component >= 0
-    matrix, right = _statements(patches, contacts, frames, layout)
+    matrix, right = _statements(patches, contacts, frames, axis, layout)
     guess = _guess(patches, axis, layout)
     coarse = _coarse_basis(patches, layout, guess)
     column = np.flatnonzero(active)
@@ -110,7 +111,7 @@ def flatten(
 
 
 def _statements(
-    patches: Patches, contacts: Contacts, frames: Frames, layout: Layout
+    patches: Patches, contacts: Contacts, frames: Frames, axis: Axis, layout: Layout
 ) -> "tuple[csr_array, NDArray[np.float64]]":
     """Return matrix and right-hand sides (U, V) of all statements."""
     from scipy.sparse import csr_array
@@ -120,6 +121,8 @@ def _statements(
     active = layout.component >= 0
     i, j = patches.edges[~layout.cut & active[patches.edges].all(axis=1)].T
     edge_right = _components(points[j] - points[i], u[i] + u[j], v[i] + v[j])
+    bare = ~(u[i] + u[j]).any(axis=1)
+    edge_right[bare] = _about_axis(points[i[bare]], points[j[bare]], axis)
 
     chosen = contacts.select(_useful_touches(patches, contacts, layout))
     corners, weights = chosen.corners(patches), chosen.corner_weights().astype(np.float64)
@@ -155,6 +158,21 @@ def _components(
         length[length == 0] = 1.0
         parts.append(np.einsum("ij,ij->i", vectors, direction) / length)
     return np.stack(parts, axis=1)
+
+
+def _about_axis(
+    begin: NDArray[np.float64], end: NDArray[np.float64], axis: Axis
+) -> NDArray[np.float64]:
+    """Return (U, V) of edges without a normal: of a row or column with nothing beside it."""
+    vector = end - begin
+    outward = begin[:, :2] - axis.at(begin[:, 2])
+    tangent = np.stack([-outward[:, 1], outward[:, 0]], axis=1)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
+    across = np.hypot(vector[:, 0], vector[:, 1])
+    along = np.einsum("ij,ij->i", vector[:, :2], tangent)
+    # a row keeps its length however crushed the roll is; a column only leans
+    is_row = (np.abs(along) > _ALONG_TANGENT * across) & (across > np.abs(vector[:, 2]))
+    return np.stack([np.where(is_row, np.copysign(across, along), along), vector[:, 2]], axis=1)
 
 
 def _useful_touches(patches: Patches, contacts: Contacts, layout: Layout) -> NDArray[np.bool_]:

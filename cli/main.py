@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("render", "Render flattened layers of a surface."),
     "layers": ("layers", "Split, contrast and stitch rendered layers for ink models."),
     "check": ("check", "Check surfaces and collections; a verdict for each."),
+    "compare": ("compare", "Compare two surfaces or collections."),
     "score": ("score", "Score surfaces against a phantom's truth."),
 }
 

@@ -133,10 +133,22 @@ def grid_pictures(surface: "Surface", winding: NDArray[np.float32] | None) -> di
     folded = np.pad(folded_cells(surface), ((0, 1), (0, 1)))
     shape[folded] = (255, 60, 60)
     found["holes (dark) and folds (red)"] = shape
-    return {title: _grid_png(pixels) for title, pixels in found.items()}
+    return {title: grid_png(pixels) for title, pixels in found.items()}
 
 
-def _grid_png(pixels: NDArray[np.uint8]) -> bytes:
+def grid_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a picture of a grid, enlarged.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (rows, cols, 3)
+        RGB.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
     from PIL import Image
 
     zoom = _GRID_PIXELS / max(pixels.shape[:2])

@@ -156,7 +156,9 @@ def align(sources: Sequence[Source]) -> list[Source]:
     aligned: dict[int, Source] = {0: sources[0]}
     waiting = list(range(1, len(sources)))
     while waiting:
-        index = SpatialIndex.from_surfaces({str(k): aligned[k].surface for k in sorted(aligned)})
+        index = SpatialIndex.from_surfaces(
+            {f"{k:08d}": aligned[k].surface for k in sorted(aligned)}
+        )
         numbers = sorted(aligned)
         found = []
         for k in waiting:

@@ -37,8 +37,8 @@ def interpolate_corner(
     float
         Bilinear.
     """
-    first = (1.0 - v) * grid[row, col, k] + v * grid[row, col + 1, k]
-    last = (1.0 - v) * grid[row + 1, col, k] + v * grid[row + 1, col + 1, k]
+    first = (1.0 - v) * float(grid[row, col, k]) + v * float(grid[row, col + 1, k])
+    last = (1.0 - v) * float(grid[row + 1, col, k]) + v * float(grid[row + 1, col + 1, k])
     return (1.0 - u) * first + u * last
 
 

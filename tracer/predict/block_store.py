@@ -132,7 +132,7 @@ class BlockStore:
         packed = imagecodecs.blosc_encode(
             data.tobytes(), level=5, compressor="zstd", shuffle=1, typesize=1, numthreads=1
         )
-        write_bytes(self._path(number), packed)
+        write_bytes(self._path(number), bytes(packed))
 
     def read(self, number: int) -> NDArray[np.uint8] | None:
         """Return a block.

@@ -148,7 +148,9 @@ class Normalisation:
         kind = _SCHEMES[scheme]
         if kind == "z-score" and inside_only:
             kind = "z-score inside"
-        figures = {key: float(value) for key, value in training.items() if np.isscalar(value)}
+        figures = {
+            key: float(value) for key, value in training.items() if isinstance(value, int | float)
+        }
         missing = {"mean", "std", "percentile_00_5", "percentile_99_5"} - set(figures)
         if kind == "CT" and missing:
             raise FormatError(f"{where}: plans lack {sorted(missing)} of channel 0; export it anew")

@@ -85,7 +85,7 @@ class PartResult:
         return f"{self.output}: {self.done} blocks done; {what}"
 
 
-def load_network(model: Path, params: NetworkParams) -> list[Network]:
+def load_network(model: Path, params: NetworkParams) -> Sequence[Network]:
     """Return what runs a model.
 
     Parameters
@@ -97,7 +97,7 @@ def load_network(model: Path, params: NetworkParams) -> list[Network]:
 
     Returns
     -------
-    list of Network
+    sequence of Network
         One, or one per axis that a 2-D model is run across.
 
     Raises

@@ -102,4 +102,4 @@ def read_probabilities(path: Path, sheet_labels: tuple[int, ...] | None) -> NDAr
         sheet = 1.0 - values[0].astype(np.float32)
     else:
         sheet = values[list(sheet_labels)].sum(axis=0, dtype=np.float32)
-    return np.round(255.0 * np.clip(sheet, 0.0, 1.0)).astype(np.uint8)
+    return np.asarray(np.round(255.0 * np.clip(sheet, 0.0, 1.0)), np.uint8)

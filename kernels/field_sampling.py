@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import fused_kernel, kernel
+from tracer.kernels._jit import borrowed, fused_kernel, inline_kernel, kernel
 
 CHUNK = 128  # voxels per chunk edge
 CODES_PER_VOXEL = 8.0
@@ -44,6 +44,25 @@ class FieldView(NamedTuple):
     table: NDArray[np.int32]
     shape_zyx: NDArray[np.int64]
     cap: float
+
+
+@inline_kernel
+def borrow_view(view: FieldView) -> FieldView:
+    """Return a view without the cost of counting references, see :func:`borrowed`.
+
+    Parameters
+    ----------
+    view : FieldView
+        Argument of a kernel.
+
+    Returns
+    -------
+    FieldView
+        The same arrays.
+    """
+    return FieldView(
+        borrowed(view.pool), borrowed(view.table), borrowed(view.shape_zyx), view.cap
+    )
 
 
 @fused_kernel

@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import kernel
-from tracer.kernels.field_sampling import FieldView
-from tracer.kernels.growth import ACCEPT, GrowthLimits, PatchGrid, judge_vertex
-from tracer.kernels.placement import ON_SHEET, PlacementWeights, vertex_system
+from tracer.kernels._jit import borrowed, kernel
+from tracer.kernels.field_sampling import FieldView, borrow_view
+from tracer.kernels.growth_grid import ACCEPT, GrowthLimits, PatchGrid, borrow_grid
+from tracer.kernels.growth_judgement import judge_vertex
+from tracer.kernels.placement import ON_SHEET, PlacementWeights, borrow_weights, vertex_system
 
 
 @kernel
@@ -17,6 +18,7 @@ def review_vertices(
     thickness: float,
     weights: PlacementWeights,
     limits: GrowthLimits,
+    work: NDArray[np.float64],
     out_reasons: NDArray[np.uint8],
 ) -> None:
     """Judge the accepted vertices of a box once more and renew what is known of them.
@@ -36,13 +38,14 @@ def review_vertices(
         Weights and constants of the cost.
     limits : GrowthLimits
         Limits of acceptance.
+    work : ndarray of float64, shape (WORK_ROWS, 9)
+        Scratch.
     out_reasons : ndarray of uint8, shape (rows, cols)
         Filled with ACCEPT or why the vertex would be refused; untouched where none is accepted.
     """
-    system = np.zeros(9)
-    normal = np.zeros(3)
-    quality = np.zeros(3)
-    work = np.zeros((9, 3))
+    grid, view, weights = borrow_grid(grid), borrow_view(view), borrow_weights(weights)
+    work = borrowed(work)
+    system, normal, quality = work[0], work[3][6:9], work[4][:3]
     for r in range(box[0], box[1] + 1):
         for c in range(box[2], box[3] + 1):
             if grid.state[r, c] != ON_SHEET:
@@ -58,8 +61,6 @@ def review_vertices(
                 weights.edge_samples,
                 limits,
                 work,
-                normal,
-                quality,
             )
             out_reasons[r, c] = reason
             grid.cost[r, c] = vertex_system(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.kernels._jit import kernel
-from tracer.kernels.field_sampling import FieldView, nearest_distance, sample_field
+from tracer.kernels.field_sampling import FieldView, borrow_view, nearest_distance
 from tracer.kernels.sheet_probe import scan_across
 
 _BOUNDARY = 1.0  # voxels: a sheet voxel this close to the boundary has a well-defined gradient
@@ -50,6 +50,7 @@ def boundary_thicknesses(
     int
         Number of entries filled.
     """
+    view = borrow_view(view)
     n = 0
     steps = 2 * half // stride
     for i in range(steps):
@@ -97,6 +98,7 @@ def sheet_covariance(
     int
         Number of sheet voxels; the moments are zero where it is 0.
     """
+    view = borrow_view(view)
     out_moments[:] = 0.0
     n = 0
     cx = math.floor(centre_xyz[0] + 0.5)
@@ -132,7 +134,7 @@ def sheet_covariance(
 
 
 @kernel
-def sheet_voxels(
+def deepest_voxels(
     view: FieldView,
     centre_xyz: NDArray[np.float64],
     half: int,
@@ -140,40 +142,54 @@ def sheet_voxels(
     depth: float,
     out_points: NDArray[np.float64],
 ) -> int:
-    """Return how many voxels deep inside a sheet lie on a lattice around a point, and list them.
+    """Return how many cubes around a point reach deep into a sheet, and list their deepest voxels.
+
+    One voxel of every cube, because a lattice can miss the middle of a thin sheet altogether.
 
     Parameters
     ----------
     view : FieldView
         Signed distance field of the box.
     centre_xyz : ndarray of float64, shape (3,)
-        Centre of the box; itself the first lattice point.
+        Centre of the box.
     half : int
         Half the box's edge length, voxels.
     stride : int
-        Spacing of the lattice.
+        Edge length of the cubes.
     depth : float
         Voxels at least this deep inside the sheet count.
     out_points : ndarray of float64, shape (n, 3)
-        Filled with points x, y, z in lattice order.
+        Filled with points x, y, z, cube by cube; of equally deep voxels the first.
 
     Returns
     -------
     int
         Number of points filled.
     """
+    view = borrow_view(view)
     n = 0
     steps = half // stride
-    for i in range(-steps, steps + 1):
-        for j in range(-steps, steps + 1):
-            for k in range(-steps, steps + 1):
+    x0 = math.floor(centre_xyz[0] + 0.5)
+    y0 = math.floor(centre_xyz[1] + 0.5)
+    z0 = math.floor(centre_xyz[2] + 0.5)
+    for i in range(-steps, steps):
+        for j in range(-steps, steps):
+            for k in range(-steps, steps):
                 if n == out_points.shape[0]:
                     return n
-                x = centre_xyz[0] + stride * k
-                y = centre_xyz[1] + stride * j
-                z = centre_xyz[2] + stride * i
-                signed, _, _, _, known = sample_field(view, x, y, z)
-                if known and signed <= -depth:
-                    out_points[n, 0], out_points[n, 1], out_points[n, 2] = x, y, z
+                deepest = math.inf
+                px = py = pz = 0.0
+                for dz in range(stride):
+                    for dy in range(stride):
+                        for dx in range(stride):
+                            x = x0 + stride * k + dx
+                            y = y0 + stride * j + dy
+                            z = z0 + stride * i + dz
+                            distance = nearest_distance(view, x, y, z)
+                            if distance < deepest:
+                                deepest = distance
+                                px, py, pz = x, y, z
+                if deepest <= -depth:
+                    out_points[n, 0], out_points[n, 1], out_points[n, 2] = px, py, pz
                     n += 1
     return n

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import inline_kernel, kernel
+from tracer.kernels._jit import borrowed, inline_kernel, kernel
 from tracer.kernels.axis_guides import MEMBERS, NO_GUIDES, AxisGuides, guide_terms
 from tracer.kernels.field_sampling import FieldView
 from tracer.kernels.sampled_residuals import data_residual
@@ -38,6 +38,7 @@ _TINY = 1e-9  # keeps directions of coincident points finite
 _COLLAPSED = 1e-3  # below this share of the target length the residual is constant
 _COLLAPSED_RESIDUAL = 1e3
 _MAX_MOVE = 10.0  # voxels per Levenberg-Marquardt step
+MAX_SHIFT = 1.0  # steps: how far data may take a vertex from where it starts
 
 
 class PlacementWeights(NamedTuple):
@@ -65,6 +66,31 @@ class PlacementWeights(NamedTuple):
     depth: float
     edge_samples: int
     guides: AxisGuides = NO_GUIDES
+
+
+@inline_kernel
+def borrow_weights(weights: PlacementWeights) -> PlacementWeights:
+    """Return weights without the cost of counting references, see :func:`borrowed`.
+
+    Parameters
+    ----------
+    weights : PlacementWeights
+        Argument of a kernel.
+
+    Returns
+    -------
+    PlacementWeights
+        The same weights and arrays.
+    """
+    guides = weights.guides
+    return PlacementWeights(
+        weights.step,
+        weights.straightness,
+        weights.data,
+        weights.depth,
+        weights.edge_samples,
+        AxisGuides(borrowed(guides.axes), borrowed(guides.kinds), borrowed(guides.weights)),
+    )
 
 
 @inline_kernel
@@ -297,7 +323,8 @@ def place_vertex(
     weights : PlacementWeights
         Weights and constants.
     use_data : bool
-        Whether the data residuals count.
+        Whether the data residuals count; then the vertex stays within MAX_SHIFT steps of its start,
+        so that nothing beyond is sampled.
     iterations : int
         Largest number of accepted steps.
     trials : int
@@ -317,6 +344,8 @@ def place_vertex(
     trial_system = work[1]
     trial = work[2][:3]
     damping = 1e-4
+    start_x, start_y, start_z = position[0], position[1], position[2]
+    leash = MAX_SHIFT * weights.step if use_data else math.inf
     cost = vertex_system(points, state, row, col, position, view, weights, use_data, system)
     for _ in range(iterations):
         improved = False
@@ -329,12 +358,14 @@ def place_vertex(
                 trial[0] = position[0] + dx
                 trial[1] = position[1] + dy
                 trial[2] = position[2] + dz
-                trial_cost = vertex_system(
-                    points, state, row, col, trial, view, weights, use_data, trial_system
-                )
-                if trial_cost < cost:
-                    improved = True
-                    break
+                away_x, away_y, away_z = trial[0] - start_x, trial[1] - start_y, trial[2] - start_z
+                if away_x * away_x + away_y * away_y + away_z * away_z <= leash * leash:
+                    trial_cost = vertex_system(
+                        points, state, row, col, trial, view, weights, use_data, trial_system
+                    )
+                    if trial_cost < cost:
+                        improved = True
+                        break
             damping = max(damping, 1e-4) * 8.0
         if not improved:
             break

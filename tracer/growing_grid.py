@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels import growth
-from tracer.kernels.field_sampling import CHUNK
+from tracer.kernels import growth_grid
+from tracer.kernels.growth import COMPACT_LIMIT
+from tracer.kernels.growth_chunks import chunks_near
 from tracer.kernels.placement import ON_SHEET
 
 _FIRST_QUAD = 4
@@ -16,6 +17,23 @@ _TILE = (
 _START_WEIGHT = 50  # vertices that the regional thickness counts for in the running mean
 
 Box = tuple[int, int, int, int]
+
+
+def cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cross product of two vectors; numpy's takes ten times as long for a single pair.
+
+    Parameters
+    ----------
+    a, b : ndarray of float64, shape (3,)
+        The vectors.
+
+    Returns
+    -------
+    ndarray of float64, shape (3,)
+        Their product.
+    """
+    (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
 
 class GrowingGrid:
@@ -34,12 +52,14 @@ class GrowingGrid:
         The arrays the kernels work on.
     fringe, counters, levels, rejections : ndarray
         See :func:`tracer.kernels.growth.grow_generations`.
+    work : ndarray of float64
+        Scratch of the kernels.
     """
 
     def __init__(self, generations: int, middle_rows: int = 2, middle_cols: int = 2) -> None:
-        border = generations + growth.MARGIN
+        border = generations + growth_grid.MARGIN
         rows, cols = middle_rows + 2 * border, middle_cols + 2 * border
-        self.patch = growth.PatchGrid(
+        self.patch = growth_grid.PatchGrid(
             points=np.full((rows, cols, 3), -1.0),
             normals=np.zeros((rows, cols, 3)),
             state=np.zeros((rows, cols), np.uint8),
@@ -49,9 +69,10 @@ class GrowingGrid:
             tilt=np.zeros((rows, cols)),
         )
         self.fringe = np.zeros((rows * cols, 2), np.int64)
-        self.counters = np.zeros(growth.N_COUNTERS, np.int64)
-        self.levels = np.array([growth.COMPACT_LIMIT, 0.0])
-        self.rejections = np.zeros(growth.N_REASONS, np.int64)
+        self.counters = np.zeros(growth_grid.N_COUNTERS, np.int64)
+        self.levels = np.array([COMPACT_LIMIT, 0.0])
+        self.rejections = np.zeros(growth_grid.N_REASONS, np.int64)
+        self.work = np.zeros((growth_grid.WORK_ROWS, 9))
         self.border = border
 
     @property
@@ -75,7 +96,7 @@ class GrowingGrid:
         int
             1 for a first quad.
         """
-        return int(self.counters[growth.GENERATION])
+        return int(self.counters[growth_grid.GENERATION])
 
     @property
     def box(self) -> Box:
@@ -86,7 +107,7 @@ class GrowingGrid:
         tuple of int
             First and last row, first and last column.
         """
-        row0, row1, col0, col1 = (int(value) for value in self.counters[growth.ROW_MIN :][:4])
+        row0, row1, col0, col1 = (int(value) for value in self.counters[growth_grid.ROW_MIN :][:4])
         return row0, row1, col0, col1
 
     def put_quad(
@@ -111,19 +132,20 @@ class GrowingGrid:
             Thickness of the sheets around, voxels.
         """
         first = self.border
+        normal = cross(u, v)
         for k in range(_FIRST_QUAD):
             row, col = first + k // 2, first + k % 2
             offset = u * (k % 2 - 0.5) + v * (k // 2 - 0.5)
             self.patch.points[row, col] = origin_xyz + step * offset
-            self.patch.normals[row, col] = np.cross(u, v)
+            self.patch.normals[row, col] = normal
             self.patch.state[row, col] = ON_SHEET
             self.patch.generation[row, col] = 1
             self.fringe[k] = row, col
-        self.counters[growth.GENERATION] = 1
-        self.counters[growth.ACCEPTED] = self.counters[growth.FRINGE] = _FIRST_QUAD
-        self.counters[growth.ROW_MIN :][:4] = first, first + 1, first, first + 1
+        self.counters[growth_grid.GENERATION] = 1
+        self.counters[growth_grid.ACCEPTED] = self.counters[growth_grid.FRINGE] = _FIRST_QUAD
+        self.counters[growth_grid.ROW_MIN :][:4] = first, first + 1, first, first + 1
         self.levels[1] = thickness
-        self.counters[growth.THICKNESS_COUNT] = _START_WEIGHT
+        self.counters[growth_grid.THICKNESS_COUNT] = _START_WEIGHT
 
     def put_patch(
         self,
@@ -161,12 +183,12 @@ class GrowingGrid:
         )
         fringe = np.argwhere(accepted & ~enclosed)
         self.fringe[: len(fringe)] = fringe
-        self.counters[growth.GENERATION] = generations[placed].max()
-        self.counters[growth.ACCEPTED] = accepted.sum()
-        self.counters[growth.FRINGE] = len(fringe)
-        self.counters[growth.ROW_MIN :][:4] = first, first + rows - 1, first, first + cols - 1
+        self.counters[growth_grid.GENERATION] = generations[placed].max()
+        self.counters[growth_grid.ACCEPTED] = accepted.sum()
+        self.counters[growth_grid.FRINGE] = len(fringe)
+        self.counters[growth_grid.ROW_MIN :][:4] = first, first + rows - 1, first, first + cols - 1
         self.levels[1] = thickness
-        self.counters[growth.THICKNESS_COUNT] = _START_WEIGHT
+        self.counters[growth_grid.THICKNESS_COUNT] = _START_WEIGHT
 
     def tiles(self, side: int = _TILE) -> Iterator[Box]:
         """Yield boxes that cover the rows and columns in use, in a fixed order.
@@ -201,11 +223,11 @@ class GrowingGrid:
         ndarray of int64, shape (n, 3)
             Chunk indices z, y, x; those outside the volume are left to the field.
         """
-        oldest = int(self.counters[growth.GENERATION]) + 1 - rings
+        oldest = int(self.counters[growth_grid.GENERATION]) + 1 - rings
         active = (self.patch.state == ON_SHEET) & (self.patch.generation >= oldest)
-        on_fringe = self.fringe[: self.counters[growth.FRINGE]]
+        on_fringe = self.fringe[: self.counters[growth_grid.FRINGE]]
         active[on_fringe[:, 0], on_fringe[:, 1]] = True
-        return _chunks_around(self.patch.points[active], reach)
+        return chunks_near(self.patch.points[active], reach)
 
     def chunks_of(self, box: Box, reach: float) -> NDArray[np.int64]:
         """Return the chunks within reach of the vertices of a box and their neighbours.
@@ -224,16 +246,4 @@ class GrowingGrid:
         """
         window = np.s_[box[0] - 1 : box[1] + 2, box[2] - 1 : box[3] + 2]
         placed = self.patch.state[window] == ON_SHEET
-        return _chunks_around(self.patch.points[window][placed], reach)
-
-
-def _chunks_around(points_xyz: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
-    """Return the unique chunks that cubes of half width `reach` around points overlap."""
-    points_zyx = points_xyz[:, ::-1]
-    low = np.floor((points_zyx - reach) / CHUNK).astype(np.int64)
-    high = np.floor((points_zyx + reach) / CHUNK).astype(np.int64)
-    span = int((high - low).max(initial=0)) + 1
-    offsets = np.indices((span, span, span)).reshape(3, -1).T
-    chunks = low[:, None, :] + offsets[None, :, :]
-    within = (chunks <= high[:, None, :]).all(axis=2)
-    return np.unique(chunks[within], axis=0)
+        return chunks_near(self.patch.points[window][placed], reach)

@@ -9,6 +9,7 @@ Rows follow the volume's z axis projected into the sheet, columns run across it,
 of a scroll share an orientation. The normal is d/dcol x d/drow.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from tracer.direction_volume import open_guides
 from tracer.growing_grid import GrowingGrid
-from tracer.kernels import growth
+from tracer.kernels import growth, growth_grid, growth_settling
 from tracer.kernels.placement import ON_SHEET, PlacementWeights
 from tracer.patch_resume import resume_grid
-from tracer.patch_start import find_start
+from tracer.patch_start import Start, find_starts
 
 if TYPE_CHECKING:
     from tracer.distance_field import DistanceField
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tracer.surface import Surface
 
 ON_PREDICTION = 1.0  # voxels beyond the sheet's boundary that still count as on it
+_ATTEMPTS = 3  # starts near a seed that are grown from, where the patch is too small to be kept
 _CLOSING_ROUNDS = 2  # a hole that two rounds do not close is a hole of the sheet
 
 
@@ -124,9 +126,26 @@ def grow_patch(
     clean start and the relaxation in a fixed colouring are ours.
     """
     limits = params.limits()
-    grid, start = find_start(field, seed_xyz, params, limits)
-    weights = params.weights(start.thickness)
-    return _grow_and_finish(field, grid, start.origin_xyz, weights, limits, params)
+    enough = _vertices_of(params.min_area_cm, field.volume.voxel_size_um, params.step_size)
+    taken: list[NDArray[np.float64]] = []
+    best: tuple[int, GrowingGrid, Start, PlacementWeights] | None = None
+    starts = find_starts(field, seed_xyz, params, limits, taken)
+    for grid, start in itertools.islice(starts, _ATTEMPTS):
+        weights = _grow(field, grid, params.weights(start.thickness), limits, params)
+        n_accepted = int(grid.counters[growth_grid.ACCEPTED])
+        if best is None or n_accepted > best[0]:
+            best = n_accepted, grid, start, weights
+        if n_accepted >= enough:
+            break
+        taken.append(grid.patch.points[grid.patch.state == ON_SHEET])
+    assert best is not None  # else there was a SeedError
+    _, grid, start, weights = best
+    return _finish(field, grid, start.origin_xyz, weights, limits, params)
+
+
+def _vertices_of(area_cm2: float, voxel_size_um: float, step: float) -> float:
+    """Return how many vertices a patch of an area has, at least."""
+    return area_cm2 / (step * voxel_size_um * 1e-4) ** 2
 
 
 def resume_patch(field: "DistanceField", surface: "Surface", params: "SeedParams") -> GrownPatch:
@@ -158,52 +177,65 @@ def resume_patch(field: "DistanceField", surface: "Surface", params: "SeedParams
     row, col = np.argwhere(grid.patch.state == ON_SHEET)[0]
     start_xyz = grid.patch.points[row, col].copy()
     limits = params.limits()
-    last = int(grid.counters[growth.GENERATION]) + params.generations
+    last = int(grid.counters[growth_grid.GENERATION]) + params.generations
     limits = limits._replace(generations=min(last, np.iinfo(np.uint16).max))
     weights = params.weights(thickness)
-    return _grow_and_finish(field, grid, start_xyz, weights, limits, params)
-
-
-def _grow_and_finish(
-    field: "DistanceField",
-    grid: GrowingGrid,
-    start_xyz: NDArray[np.float64],
-    weights: PlacementWeights,
-    limits: growth.GrowthLimits,
-    params: "SeedParams",
-) -> GrownPatch:
-    """Grow a grid as far as it goes, settle it, close small holes and crop it."""
-    directions = open_guides(params.direction_fields)
-    if directions is None:
-        _grow(field, grid, weights, limits)
-    else:
-        guides = directions.new_guides(grid.shape)
-        weights = weights._replace(guides=guides)
-        directions.update(grid, guides, 0)
-        last = limits.generations
-        while grid.generation < last:  # the guides are looked up between the generations
-            limits = limits._replace(generations=grid.generation + 1)
-            if _grow(field, grid, weights, limits) == growth.FINISHED:
-                break
-            directions.update(grid, guides, grid.generation - limits.relax_rings)
-    _settle(field, grid, weights, limits)
-    if params.joint_iterations > 0:
-        from tracer.patch_joint import optimise_jointly  # loads Ceres, a third of a second
-
-        if directions is not None:
-            directions.update(grid, weights.guides, 0)
-        optimise_jointly(field, grid, weights, limits, params.joint_iterations)
-    return _crop(field, grid, start_xyz)
+    weights = _grow(field, grid, weights, limits, params)
+    return _finish(field, grid, start_xyz, weights, limits, params)
 
 
 def _grow(
     field: "DistanceField",
     grid: GrowingGrid,
     weights: PlacementWeights,
-    limits: growth.GrowthLimits,
+    limits: growth_grid.GrowthLimits,
+    params: "SeedParams",
+) -> PlacementWeights:
+    """Grow a grid as far as it goes; return the weights with the guides that it followed."""
+    directions = open_guides(params.direction_fields)
+    if directions is None:
+        _grow_generations(field, grid, weights, limits)
+        return weights
+    guides = directions.new_guides(grid.shape)
+    weights = weights._replace(guides=guides)
+    directions.update(grid, guides, 0)
+    last = limits.generations
+    while grid.generation < last:  # the guides are looked up between the generations
+        limits = limits._replace(generations=grid.generation + 1)
+        if _grow_generations(field, grid, weights, limits) == growth_grid.FINISHED:
+            break
+        directions.update(grid, guides, grid.generation - limits.relax_rings)
+    return weights
+
+
+def _finish(
+    field: "DistanceField",
+    grid: GrowingGrid,
+    start_xyz: NDArray[np.float64],
+    weights: PlacementWeights,
+    limits: growth_grid.GrowthLimits,
+    params: "SeedParams",
+) -> GrownPatch:
+    """Settle a grown grid, close small holes and crop it."""
+    _settle(field, grid, weights, limits)
+    if params.joint_iterations > 0:
+        from tracer.patch_joint import optimise_jointly  # loads Ceres, a third of a second
+
+        directions = open_guides(params.direction_fields)
+        if directions is not None:
+            directions.update(grid, weights.guides, 0)
+        optimise_jointly(field, grid, weights, limits, params.joint_iterations)
+    return _crop(field, grid, start_xyz)
+
+
+def _grow_generations(
+    field: "DistanceField",
+    grid: GrowingGrid,
+    weights: PlacementWeights,
+    limits: growth_grid.GrowthLimits,
 ) -> int:
     """Grow a grid up to the last generation of the limits; return why it ended."""
-    reach = 4.0 * weights.step + limits.probe_reach + limits.probe_radius
+    reach = _reach(weights, limits)
     while True:
         status = growth.grow_generations(
             grid.patch,
@@ -215,29 +247,35 @@ def _grow(
             weights,
             limits,
             reach,
+            grid.work,
         )
-        if status != growth.NEEDS_CHUNKS:
+        if status != growth_grid.NEEDS_CHUNKS:
             return status
         field.ensure(grid.active_chunks(reach, limits.relax_rings))
+
+
+def _reach(weights: PlacementWeights, limits: growth_grid.GrowthLimits) -> float:
+    """Return how far from a vertex the field is sampled, voxels, with one for interpolation."""
+    scans = float(np.hypot(limits.probe_reach, limits.probe_radius))
+    return growth.REACH_STEPS * weights.step + scans + 1.0
 
 
 def _settle(
     field: "DistanceField",
     grid: GrowingGrid,
     weights: PlacementWeights,
-    limits: growth.GrowthLimits,
+    limits: growth_grid.GrowthLimits,
 ) -> None:
     """Relax the whole patch, close small holes and judge every vertex once more, tile by tile."""
-    work = np.zeros((4, 9))
-    reach = 2.0 * weights.step + limits.probe_reach + limits.probe_radius
+    reach, work = _reach(weights, limits), grid.work
     tiles = list(grid.tiles())
     for box in tiles:
         field.ensure(grid.chunks_of(box, reach))
-        growth.relax(grid.patch, box, 0, field.view(), weights, limits.final_sweeps, work)
+        growth_settling.relax(grid.patch, box, 0, field.view(), weights, limits.final_sweeps, work)
     for _ in range(_CLOSING_ROUNDS):
         for box in tiles:
             field.ensure(grid.chunks_of(box, reach))
-            growth.close_holes(grid.patch, box, field.view(), weights, limits, work)
+            growth_settling.close_holes(grid.patch, box, field.view(), weights, limits, work)
 
 
 def _crop(field: "DistanceField", grid: GrowingGrid, start_xyz: NDArray[np.float64]) -> GrownPatch:
@@ -257,12 +295,12 @@ def _crop(field: "DistanceField", grid: GrowingGrid, start_xyz: NDArray[np.float
         confidence=np.where(grown, patch.confidence[window], 0.0).astype(np.float32),
         start_xyz=start_xyz,
         thickness=float(grid.levels[1]),
-        max_gen=int(grid.counters[growth.GENERATION]),
+        max_gen=int(grid.counters[growth_grid.GENERATION]),
         mean_cost=float(patch.cost[window][grown].mean()),
         max_cost=float(patch.cost[window][grown].max()),
         median_tilt=float(np.median(patch.tilt[window][grown])),
         on_prediction=float((distances <= ON_PREDICTION).mean()),
         rejections={
-            name: int(grid.rejections[reason]) for reason, name in growth.REASON_NAMES.items()
+            name: int(grid.rejections[reason]) for reason, name in growth_grid.REASON_NAMES.items()
         },
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tracer.growing_grid import Box, GrowingGrid
 from tracer.joint_optimisation import JointWeights, optimise_patch
-from tracer.kernels.growth import ACCEPT, N_REASONS, GrowthLimits
+from tracer.kernels.growth_grid import ACCEPT, N_REASONS, GrowthLimits
 from tracer.kernels.growth_review import review_vertices
 from tracer.kernels.placement import BRIDGED, ON_SHEET, PlacementWeights
 
@@ -116,7 +116,14 @@ def _refused(
     for box in grid.tiles():
         field.ensure(grid.chunks_of(box, reach))
         review_vertices(
-            grid.patch, box, field.view(), float(grid.levels[1]), weights, limits, reasons
+            grid.patch,
+            box,
+            field.view(),
+            float(grid.levels[1]),
+            weights,
+            limits,
+            grid.work,
+            reasons,
         )
     refused: NDArray[np.bool_] = (grid.patch.state == ON_SHEET) & (reasons != ACCEPT)
     bridged = grid.patch.state == BRIDGED

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tracer.errors import SurfaceError
 from tracer.growing_grid import GrowingGrid
-from tracer.kernels.growth import N_REASONS
+from tracer.kernels.growth_grid import N_REASONS
 from tracer.kernels.growth_review import review_vertices
 from tracer.kernels.placement import BRIDGED, ON_SHEET
 from tracer.patch_start import LONGEST_RUN, REGION_HALF, region_thickness
@@ -158,4 +158,4 @@ def _review(
     reasons = np.full(grid.patch.state.shape, N_REASONS, np.uint8)
     for box in grid.tiles():
         field.ensure(grid.chunks_of(box, reach))
-        review_vertices(grid.patch, box, field.view(), thickness, weights, limits, reasons)
+        review_vertices(grid.patch, box, field.view(), thickness, weights, limits, grid.work, reasons)

@@ -6,7 +6,7 @@ where it does not, sheet voxels around the seed are tried in the order of their 
 those of the sheet that the seed lies on, then those of its neighbours.
 """
 
-import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from tracer.direction_volume import DirectionGuides, open_guides
 from tracer.errors import SeedError
-from tracer.growing_grid import GrowingGrid
-from tracer.kernels import growth, patch_start
+from tracer.growing_grid import GrowingGrid, cross
+from tracer.kernels import growth_grid, growth_settling, patch_start
 from tracer.kernels.axis_guides import HORIZONTAL, VERTICAL
-from tracer.kernels.placement import EMPTY, ON_SHEET
 from tracer.kernels.sheet_probe import scan_across
 
 if TYPE_CHECKING:
@@ -29,11 +28,10 @@ REGION_HALF = 32  # voxels: neighbourhood in which the sheets' thickness is meas
 _REGION_STRIDE = 4
 LONGEST_RUN = 24.0  # voxels: longer runs are no sheets
 _MIN_SAMPLES = 20  # fewer sheet voxels or scans than this say nothing
-_LATTICE = 4  # voxels: spacing of alternative starts
-_MAX_STARTS = 60  # first quads tried
+_CUBE = 4  # voxels: one alternative start per cube of this edge length
 _ON_SHEET = 1.0  # voxels beyond the boundary that still count as on the sheet
 _DEEP = 0.3  # alternatives lie at least this share of the thickness inside the sheet
-_START_SWEEPS = 12
+_BEST_OF = 12  # acceptable starts of which the cleanest is taken, where none is clean all over
 _MIN_CLEAN = 7.5 / 9  # share of clean scans around each vertex of the first quad
 _TOO_STEEP = 0.2  # length of the projected z axis below which rows follow x instead
 _AXIS = np.array([0.0, 0.0, 1.0])
@@ -58,13 +56,14 @@ class Start(NamedTuple):
     thickness: float
 
 
-def find_start(
+def find_starts(
     field: "DistanceField",
     seed_xyz: NDArray[np.float64],
     params: "SeedParams",
-    limits: growth.GrowthLimits,
-) -> tuple[GrowingGrid, Start]:
-    """Return a grid with its first quad on a clean spot near the seed.
+    limits: growth_grid.GrowthLimits,
+    taken: Sequence[NDArray[np.float64]] = (),
+) -> Iterator[tuple[GrowingGrid, Start]]:
+    """Yield grids with their first quad on a clean spot near the seed, the best one first.
 
     Parameters
     ----------
@@ -76,9 +75,11 @@ def find_start(
         Growth parameters.
     limits : GrowthLimits
         Limits of acceptance.
+    taken : sequence of ndarray of float64, shape (n, 3)
+        Points that later starts keep a step away from; may grow between two of them.
 
-    Returns
-    -------
+    Yields
+    ------
     grid : GrowingGrid
         With the first quad placed, relaxed and accepted.
     start : Start
@@ -103,8 +104,9 @@ def find_start(
             f"{where} lies outside the volume of {shape_xyz[0]} x {shape_xyz[1]} x {shape_xyz[2]} "
             "voxels (x, y, z); give level-0 voxel coordinates in this order"
         )
-    region = max(REGION_HALF + LONGEST_RUN, params.start_radius)
-    margin = region + 2.0 * params.step_size + limits.probe_reach
+    # half a diagonal of the quad, half a step that it may shift, and its scans
+    quad = 1.25 * params.step_size + limits.probe_reach + limits.probe_radius
+    margin = max(REGION_HALF + LONGEST_RUN, params.start_radius + quad)
     field.ensure_box(seed - margin, seed + margin)
     distance = float(field.sample(seed[None])[0])
     if distance > params.seed_tolerance:
@@ -113,18 +115,59 @@ def find_start(
             f"point on it or raise seed_tolerance ({params.seed_tolerance:g})"
         )
     thickness = region_thickness(field, seed)
-    candidates = _candidates(field, seed, thickness, params.start_radius)
-    aligned = (_aligned(field, candidate, thickness, limits) for candidate in candidates)
+    trial = GrowingGrid(1)
+    n_found = 0
+    for candidates in _candidates(field, seed, thickness, params.start_radius):
+        starts = _clean_starts(field, trial, candidates, thickness, params, limits, taken)
+        while (best := _best_of(starts)) is not None:
+            grid = GrowingGrid(params.generations)
+            _try_quad(field, grid, best, params, limits)
+            n_found += 1
+            yield grid, best
+            field.ensure_box(seed - margin, seed + margin)  # the patch may have displaced chunks
+    if n_found == 0:
+        raise SeedError(
+            f"{where} has no clean single sheet within {params.start_radius:g} voxels: sheets "
+            "merge or the prediction is ragged there; pick another point"
+        )
+
+
+def _best_of(starts: Iterator[tuple[float, Start]]) -> Start | None:
+    """Return a start that is clean all over, or the cleanest of the next few."""
+    found: list[tuple[float, Start]] = []
+    for clean, start in starts:
+        found.append((clean, start))
+        if clean == 1.0 or len(found) == _BEST_OF:
+            break
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _clean_starts(
+    field: "DistanceField",
+    trial: GrowingGrid,
+    candidates: NDArray[np.float64],
+    thickness: float,
+    params: "SeedParams",
+    limits: growth_grid.GrowthLimits,
+    taken: Sequence[NDArray[np.float64]],
+) -> Iterator[tuple[float, Start]]:
+    """Yield the acceptable ones of some candidates, and how clean they are."""
     directions = open_guides(params.direction_fields)
-    for found in itertools.islice((s for s in aligned if s is not None), _MAX_STARTS):
-        start = found if directions is None else _along_fibres(found, directions)
-        grid = _first_quad(field, start, params, limits)
-        if grid is not None:
-            return grid, start
-    raise SeedError(
-        f"{where} has no clean single sheet within {params.start_radius:g} voxels: sheets merge or "
-        "the prediction is ragged there; pick another point"
-    )
+    for candidate in candidates:
+        start = _aligned(field, candidate, thickness, limits)
+        if start is None or any(_is_near(start, points, params.step_size) for points in taken):
+            continue
+        if directions is not None:
+            start = _along_fibres(start, directions)
+        clean = _try_quad(field, trial, start, params, limits)
+        if clean > 0.0:
+            yield clean, start
+
+
+def _is_near(start: Start, points_xyz: NDArray[np.float64], distance: float) -> bool:
+    """Return whether any point lies within a distance of a start."""
+    offsets = points_xyz - start.origin_xyz
+    return bool((np.einsum("ij,ij->i", offsets, offsets) < distance * distance).any())
 
 
 def _at_least(distance: float, cap: float) -> str:
@@ -155,30 +198,31 @@ def region_thickness(field: "DistanceField", point_xyz: NDArray[np.float64]) -> 
 
 def _candidates(
     field: "DistanceField", seed: NDArray[np.float64], thickness: float, radius: float
-) -> NDArray[np.float64]:
-    """Return the seed and sheet voxels around it: those of its own sheet first, nearest first."""
+) -> Iterator[NDArray[np.float64]]:
+    """Yield groups of points: the seed, sheet voxels of its own sheet, of others; nearest first."""
     if thickness == 0.0:
-        return seed[None][:0]
-    points = np.zeros(((2 * int(radius) // _LATTICE + 1) ** 3, 3))
-    n = patch_start.sheet_voxels(
-        field.view(), seed, int(radius), _LATTICE, _DEEP * thickness, points
+        return
+    yield seed[None]
+    points = np.zeros(((2 * int(radius) // _CUBE + 1) ** 3, 3))
+    n = patch_start.deepest_voxels(
+        field.view(), seed, int(radius), _CUBE, _DEEP * thickness, points
     )
-    points = points[:n]
-    squared = ((points - seed) ** 2).sum(axis=1)
-    around = (squared > 0) & (squared <= radius**2)
-    points, squared = points[around], squared[around]
+    squared = ((points[:n] - seed) ** 2).sum(axis=1)
+    order = np.argsort(squared, kind="stable")
+    points = points[:n][order[squared[order] <= radius**2]]
     # Within reach, a sheet is so flat that the straight way to a point of it stays on it.
     parts = np.linspace(0.0, 1.0, max(2, int(radius)))[:, None, None]
     distances = field.sample(seed + parts * (points - seed))
     leaves_sheet = (distances > max(_ON_SHEET, float(distances[0].max(initial=0.0)))).any(axis=0)
-    return np.concatenate([seed[None], points[np.lexsort((squared, leaves_sheet))]])
+    yield points[~leaves_sheet]
+    yield points[leaves_sheet]
 
 
 def _aligned(
     field: "DistanceField",
     point: NDArray[np.float64],
     thickness: float,
-    limits: growth.GrowthLimits,
+    limits: growth_grid.GrowthLimits,
 ) -> Start | None:
     """Return a start at the mid-line next to a point, None where no single sheet is seen."""
     moments = np.zeros(9)
@@ -189,10 +233,10 @@ def _aligned(
     _, axes = np.linalg.eigh(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
     normal = axes[:, 0]
     along = _AXIS - (_AXIS @ normal) * normal
-    if np.linalg.norm(along) < _TOO_STEEP:
+    if along @ along < _TOO_STEEP**2:
         along = np.array([1.0, 0.0, 0.0]) - normal[0] * normal
-    v = along / np.linalg.norm(along)
-    u = np.cross(v, normal)
+    v = along / np.sqrt(along @ along)
+    u = cross(v, normal)
     x, y, z = (float(value) for value in point)
     nx, ny, nz = (float(value) for value in normal)
     scan = scan_across(view, x, y, z, nx, ny, nz, limits.probe_reach)
@@ -203,7 +247,7 @@ def _aligned(
 
 def _along_fibres(start: Start, directions: DirectionGuides) -> Start:
     """Return a start whose columns, or else rows, follow the fibres; their sides are kept."""
-    normal = np.cross(start.u, start.v)
+    normal = cross(start.u, start.v)
     for kind, given in ((HORIZONTAL, start.u), (VERTICAL, start.v)):
         axis = directions.axis_at(kind, start.origin_xyz)
         if axis is None:
@@ -214,42 +258,28 @@ def _along_fibres(start: Start, directions: DirectionGuides) -> Start:
             continue
         along *= np.copysign(1.0 / length, along @ given)
         if kind == HORIZONTAL:
-            return start._replace(u=along, v=np.cross(normal, along))
-        return start._replace(u=np.cross(along, normal), v=along)
+            return start._replace(u=along, v=cross(normal, along))
+        return start._replace(u=cross(along, normal), v=along)
     return start
 
 
-def _first_quad(
-    field: "DistanceField", start: Start, params: "SeedParams", limits: growth.GrowthLimits
-) -> GrowingGrid | None:
-    """Return a grid whose relaxed first quad passes all tests, None where it does not."""
+def _try_quad(
+    field: "DistanceField",
+    grid: GrowingGrid,
+    start: Start,
+    params: "SeedParams",
+    limits: growth_grid.GrowthLimits,
+) -> float:
+    """Lay the first quad into a grid; return the mean share of clean scans, 0 where it fails."""
     weights = params.weights(start.thickness)
-    grid = GrowingGrid(params.generations)
     grid.put_quad(start.origin_xyz, start.u, start.v, params.step_size, start.thickness)
-    patch, view = grid.patch, field.view()
-    growth.relax(patch, grid.box, 0, view, weights, _START_SWEEPS, np.zeros((4, 9)))
-    normal, quality, work = np.zeros(3), np.zeros(3), np.zeros((9, 3))
-    row0, row1, col0, col1 = grid.box
-    for row in range(row0, row1 + 1):
-        for col in range(col0, col1 + 1):
-            patch.state[row, col] = EMPTY
-            reason = growth.judge_vertex(
-                patch,
-                row,
-                col,
-                view,
-                patch.points[row, col].copy(),
-                start.thickness,
-                weights.edge_samples,
-                limits,
-                work,
-                normal,
-                quality,
-            )
-            if reason != growth.ACCEPT or quality[0] < _MIN_CLEAN:
-                return None
-            patch.state[row, col] = ON_SHEET
-            patch.normals[row, col] = normal
-            patch.confidence[row, col] = quality[0]
-            patch.tilt[row, col] = quality[1]
-    return grid
+    return growth_settling.settle_quad(
+        grid.patch,
+        grid.box,
+        field.view(),
+        start.thickness,
+        weights,
+        limits,
+        _MIN_CLEAN,
+        grid.work,
+    )

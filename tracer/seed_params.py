@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tracer.kernels.growth import GrowthLimits
+from tracer.kernels.growth_grid import GrowthLimits
 from tracer.kernels.placement import PlacementWeights
 from tracer.params import Params
 

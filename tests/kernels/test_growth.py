@@ -3,7 +3,7 @@ import pytest
 from field_views import sheet_codes, sheet_height, view_of_codes
 
 from tracer.growing_grid import GrowingGrid
-from tracer.kernels import growth
+from tracer.kernels import growth, growth_grid, growth_judgement, growth_settling
 from tracer.kernels.field_sampling import NOT_LOADED
 from tracer.kernels.placement import BRIDGED, EMPTY, ON_SHEET
 from tracer.seed_params import SeedParams
@@ -32,7 +32,7 @@ def started(params=PARAMS):
 def grow(view, params=PARAMS):
     grid = started(params)
     weights, limits = params.weights(THICKNESS), params.limits()
-    growth.relax(grid.patch, grid.box, 0, view, weights, 10, np.zeros((4, 9)))
+    growth_settling.relax(grid.patch, grid.box, 0, view, weights, 10, grid.work)
     status = growth.grow_generations(
         grid.patch,
         grid.fringe,
@@ -43,6 +43,7 @@ def grow(view, params=PARAMS):
         weights,
         limits,
         50.0,
+        grid.work,
     )
     return grid, status
 
@@ -51,7 +52,7 @@ def grow(view, params=PARAMS):
 def test_grow_generations__covers_the_sheet_and_stays_on_it():
     grid, status = grow(wavy_view())
     points = grid.patch.points[grid.patch.state == ON_SHEET]
-    assert status in (growth.FINISHED, growth.ALL_GENERATIONS)
+    assert status in (growth_grid.FINISHED, growth_grid.ALL_GENERATIONS)
     assert len(points) > 100
     assert np.median(np.abs(points[:, 2] - sheet_height(points[:, 0], points[:, 1]))) < 0.3
     assert (points >= 0.0).all()
@@ -62,9 +63,9 @@ def test_grow_generations__covers_the_sheet_and_stays_on_it():
 def test_grow_generations__counts_what_it_accepts():
     grid, _ = grow(wavy_view())
     accepted = int((grid.patch.state == ON_SHEET).sum())
-    assert grid.counters[growth.ACCEPTED] == accepted
-    assert grid.rejections[growth.ACCEPT] == accepted - 4
-    assert set(growth.REASON_NAMES) == set(range(1, growth.N_REASONS))
+    assert grid.counters[growth_grid.ACCEPTED] == accepted
+    assert grid.rejections[growth_grid.ACCEPT] == accepted - 4
+    assert set(growth_grid.REASON_NAMES) == set(range(1, growth_grid.N_REASONS))
 
 
 @pytest.mark.jit_only
@@ -98,9 +99,10 @@ def test_grow_generations__asks_for_chunks_before_it_samples_them():
         PARAMS.weights(THICKNESS),
         PARAMS.limits(),
         50.0,
+        grid.work,
     )
-    assert status == growth.NEEDS_CHUNKS
-    assert grid.counters[growth.GENERATION] == 1
+    assert status == growth_grid.NEEDS_CHUNKS
+    assert grid.counters[growth_grid.GENERATION] == 1
     np.testing.assert_array_equal(grid.patch.points, before)
     assert (grid.active_chunks(50.0, 3) == 0).all(axis=1).any()
 
@@ -113,8 +115,8 @@ def test_close_holes__fills_a_single_missing_vertex_on_the_sheet():
     true = grid.patch.points[row, col].copy()
     grid.patch.state[row, col] = EMPTY
     grid.patch.points[row, col] = -1.0
-    filled = growth.close_holes(
-        grid.patch, grid.box, view, PARAMS.weights(THICKNESS), PARAMS.limits(), np.zeros((4, 9))
+    filled = growth_settling.close_holes(
+        grid.patch, grid.box, view, PARAMS.weights(THICKNESS), PARAMS.limits(), grid.work
     )
     assert filled >= 1
     assert grid.patch.state[row, col] == BRIDGED
@@ -132,12 +134,12 @@ def neighbours(offset):
 
 
 @pytest.mark.parametrize(
-    ("offset", "reason"), [(0.0, growth.ACCEPT), (2.0, growth.ACCEPT), (8.0, growth.SLIP)]
+    ("offset", "reason"), [(0.0, growth_grid.ACCEPT), (2.0, growth_grid.ACCEPT), (8.0, growth_grid.SLIP)]
 )
 def test_judge_neighbours__refuses_another_sheet(offset, reason):
     grid, row, col = neighbours(offset)
     normal = np.array([0.0, 0.0, 1.0])
-    found = growth.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
+    found = growth_judgement.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
     assert found == reason
 
 
@@ -149,12 +151,12 @@ def test_judge_neighbours__accepts_every_circle_that_does_not_turn_too_much(radi
     grid.patch.normals[row, col + 1] = np.sin(angle), 0.0, np.cos(angle)
     limits = PARAMS.limits()._replace(max_turn=1.0)
     normal = np.array([0.0, 0.0, 1.0])
-    found = growth.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, limits)
-    assert found == growth.ACCEPT
+    found = growth_judgement.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, limits)
+    assert found == growth_grid.ACCEPT
 
 
 def test_judge_neighbours__refuses_opposite_normals():
     grid, row, col = neighbours(0.0)
     normal = np.array([0.0, 0.0, -1.0])
-    found = growth.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
-    assert found == growth.TILT
+    found = growth_judgement.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
+    assert found == growth_grid.TILT

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from field_views import far_view, sheet_codes, view_of_codes
 
-from tracer.kernels.patch_start import boundary_thicknesses, sheet_covariance, sheet_voxels
+from tracer.kernels.patch_start import boundary_thicknesses, deepest_voxels, sheet_covariance
 
 CENTRE = np.array([30.0, 32.0, 28.0])
 ON_WAVE = np.array([30.0, 32.0, 42.0])  # near the sheet of sheet_codes
@@ -103,42 +103,52 @@ def test_sheet_covariance__of_nothing_and_of_one_voxel():
     np.testing.assert_array_equal(out, [0.0, 1.0, 0.0, *np.zeros(6)])
 
 
-def lattice(view, centre=CENTRE, half=12, stride=4, depth=1.0, n=4096):
+def cubes(view, centre=CENTRE, half=12, stride=4, depth=1.0, n=4096):
     out = np.full((n, 3), np.nan)
-    found = sheet_voxels(view, np.asarray(centre, float), half, stride, depth, out)
+    found = deepest_voxels(view, np.asarray(centre, float), half, stride, depth, out)
     assert np.isnan(out[found:]).all()
     return out[:found]
 
 
 @pytest.mark.parametrize("depth", [0.0, 1.0, 2.0])
-def test_sheet_voxels__are_the_deep_points_of_the_lattice_in_order(depth):
+def test_deepest_voxels__are_those_of_every_cube_in_order(depth):
     codes = sheet_codes((60, 60, 60), cap=CAP)
-    found = lattice(view_of_codes(codes, CAP), ON_WAVE, half=16, stride=2, depth=depth)
-    steps = 2 * np.arange(-8, 9)
-    expected = [
-        (30 + dx, 32 + dy, 42 + dz)
-        for dz in steps
-        for dy in steps
-        for dx in steps
-        if (codes[42 + dz, 32 + dy, 30 + dx] - 64.0) / 8.0 <= -depth
-    ]
+    found = cubes(view_of_codes(codes, CAP), ON_WAVE, half=16, stride=4, depth=depth)
+    starts = 4 * np.arange(-4, 4)
+    expected = []
+    for z in 42 + starts:
+        for y in 32 + starts:
+            for x in 30 + starts:
+                cube = (codes[z : z + 4, y : y + 4, x : x + 4] - 64.0) / 8.0
+                if cube.min() <= -depth:
+                    k, j, i = np.unravel_index(cube.argmin(), cube.shape)
+                    expected.append((x + i, y + j, z + k))
     assert len(expected) > 15
     np.testing.assert_array_equal(found, expected)
 
 
-def test_sheet_voxels__leave_out_what_is_outside_the_volume():
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_deepest_voxels__find_the_middle_of_a_thin_flat_sheet_wherever_it_lies(axis):
+    for middle in range(26, 34):
+        codes = slab_codes(np.eye(3)[axis], float(middle), 1.5)
+        found = cubes(view_of_codes(codes, CAP), half=12, stride=4)
+        assert len(found) == 6 * 6
+        np.testing.assert_array_equal(found[:, axis], middle)
+
+
+def test_deepest_voxels__leave_out_what_is_outside_the_volume():
     solid = view_of_codes(np.zeros((60, 60, 60), np.uint8), CAP)
-    found = lattice(solid, (1.0, 1.0, 59.0), half=8, stride=4)
+    found = cubes(solid, (1.0, 1.0, 59.0), half=8, stride=4)
     assert len(found) == 3**3
     assert (found >= 0).all()
     assert (found <= 59).all()
-    assert len(lattice(far_view())) == 0
+    assert len(cubes(far_view())) == 0
 
 
-def test_sheet_voxels__stop_when_the_list_is_full():
+def test_deepest_voxels__stop_when_the_list_is_full():
     solid = view_of_codes(np.zeros((60, 60, 60), np.uint8), CAP)
-    assert len(lattice(solid, n=10)) == 10
-    np.testing.assert_array_equal(lattice(solid, n=10), lattice(solid)[:10])
+    assert len(cubes(solid, n=10)) == 10
+    np.testing.assert_array_equal(cubes(solid, n=10), cubes(solid)[:10])
 
 
 def test_kernels__take_read_only_arrays():
@@ -148,4 +158,4 @@ def test_kernels__take_read_only_arrays():
     centre.setflags(write=False)
     assert boundary_thicknesses(view, centre, 8, 1, 24.0, np.zeros(2048)) > 0
     assert sheet_covariance(view, centre, 8, np.zeros(9)) > 0
-    assert sheet_voxels(view, centre, 8, 4, 0.0, np.zeros((512, 3))) > 0
+    assert deepest_voxels(view, centre, 8, 4, 0.0, np.zeros((512, 3))) > 0

@@ -12,7 +12,7 @@ from sheet_volume import on_sheet, sheet_of, small_params
 from tracer.cli.main import tracer
 from tracer.distance_field import DistanceField
 from tracer.errors import ParamsError, SurfaceError
-from tracer.kernels import growth
+from tracer.kernels import growth_grid
 from tracer.kernels.placement import BRIDGED, ON_SHEET
 from tracer.patch_growth import grow_patch, resume_patch
 from tracer.patch_resume import resume_grid
@@ -86,7 +86,7 @@ def test_resume_grid__drops_what_is_younger_than_rewind_gen(field, old, rewind_g
     grid, _ = resume_grid(field, old, small_params(generations=2, rewind_gen=rewind_gen))
     kept = old.valid & (old.channels["generations"] <= rewind_gen)
     assert np.count_nonzero(grid.patch.state) == kept.sum()
-    assert int(grid.counters[growth.GENERATION]) == rewind_gen
+    assert int(grid.counters[growth_grid.GENERATION]) == rewind_gen
     np.testing.assert_array_equal(grid.patch.points[grid.patch.state > 0], old.points_xyz[kept])
 
 
@@ -110,7 +110,7 @@ def test_resume_grid__the_fringe_is_all_that_has_a_free_neighbour(field, old):
     expected = {
         (r, c) for r, c in accepted if any((r + i, c + j) not in accepted for i, j in beside)
     }
-    fringe = grid.fringe[: grid.counters[growth.FRINGE]]
+    fringe = grid.fringe[: grid.counters[growth_grid.FRINGE]]
     assert {tuple(at) for at in fringe} == expected
     assert 0 < len(expected) < len(accepted)
 

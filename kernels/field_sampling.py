@@ -60,9 +60,7 @@ def borrow_view(view: FieldView) -> FieldView:
     FieldView
         The same arrays.
     """
-    return FieldView(
-        borrowed(view.pool), borrowed(view.table), borrowed(view.shape_zyx), view.cap
-    )
+    return FieldView(borrowed(view.pool), borrowed(view.table), borrowed(view.shape_zyx), view.cap)
 
 
 @fused_kernel

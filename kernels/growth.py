@@ -44,10 +44,10 @@ from tracer.kernels.growth_judgement import judge_vertex
 from tracer.kernels.growth_settling import relax
 from tracer.kernels.placement import (
     COORDINATE,
+    MAX_SHIFT,
     ON_SHEET,
     PlacementWeights,
     borrow_weights,
-    MAX_SHIFT,
     place_vertex,
 )
 

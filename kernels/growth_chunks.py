@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from tracer.kernels._jit import borrowed, inline_kernel, kernel
 from tracer.kernels.field_sampling import CHUNK, NOT_LOADED, FieldView, borrow_view
-from tracer.kernels.growth_grid import COL_MAX, COL_MIN, FRINGE, ROW_MAX, ROW_MIN, PatchGrid, borrow_grid
+from tracer.kernels.growth_grid import (
+    COL_MAX,
+    COL_MIN,
+    FRINGE,
+    ROW_MAX,
+    ROW_MIN,
+    PatchGrid,
+    borrow_grid,
+)
 from tracer.kernels.placement import ON_SHEET
 
 

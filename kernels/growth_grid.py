@@ -57,7 +57,6 @@ REASON_NAMES = {
 }
 
 
-
 class PatchGrid(NamedTuple):
     """State of a growing patch; every array has the grid's shape (rows, cols).
 

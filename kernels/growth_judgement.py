@@ -1,4 +1,4 @@
-"""Judge a vertex of a growing patch: does it lie on one single sheet, that of its neighbours?
+"""Judge whether a vertex of a growing patch lies on one single sheet, that of its neighbours.
 
 A vertex is judged by scans across the sheet (:mod:`tracer.kernels.sheet_probe`), at the vertex, on
 a ring around it and along its edges, and by how the mesh continues from vertex to vertex.

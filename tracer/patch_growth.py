@@ -126,16 +126,16 @@ def grow_patch(
     clean start and the relaxation in a fixed colouring are ours.
     """
     limits = params.limits()
-    enough = _vertices_of(params.min_area_cm, field.volume.voxel_size_um, params.step_size)
+    enough = params.min_area_cm / (params.step_size * field.volume.voxel_size_um * 1e-4) ** 2
     taken: list[NDArray[np.float64]] = []
     best: tuple[int, GrowingGrid, Start, PlacementWeights] | None = None
     starts = find_starts(field, seed_xyz, params, limits, taken)
     for grid, start in itertools.islice(starts, _ATTEMPTS):
         weights = _grow(field, grid, params.weights(start.thickness), limits, params)
-        n_accepted = int(grid.counters[growth_grid.ACCEPTED])
-        if best is None or n_accepted > best[0]:
-            best = n_accepted, grid, start, weights
-        if n_accepted >= enough:
+        n_quads = _n_quads(grid)
+        if best is None or n_quads > best[0]:
+            best = n_quads, grid, start, weights
+        if n_quads >= enough:
             break
         taken.append(grid.patch.points[grid.patch.state == ON_SHEET])
     assert best is not None  # else there was a SeedError
@@ -143,9 +143,11 @@ def grow_patch(
     return _finish(field, grid, start.origin_xyz, weights, limits, params)
 
 
-def _vertices_of(area_cm2: float, voxel_size_um: float, step: float) -> float:
-    """Return how many vertices a patch of an area has, at least."""
-    return area_cm2 / (step * voxel_size_um * 1e-4) ** 2
+def _n_quads(grid: GrowingGrid) -> int:
+    """Return how many quads of a grid have four accepted corners."""
+    row0, row1, col0, col1 = grid.box
+    grown = grid.patch.state[row0 : row1 + 1, col0 : col1 + 1] == ON_SHEET
+    return int((grown[:-1, :-1] & grown[1:, :-1] & grown[:-1, 1:] & grown[1:, 1:]).sum())
 
 
 def resume_patch(field: "DistanceField", surface: "Surface", params: "SeedParams") -> GrownPatch:

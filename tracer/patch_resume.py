@@ -158,4 +158,6 @@ def _review(
     reasons = np.full(grid.patch.state.shape, N_REASONS, np.uint8)
     for box in grid.tiles():
         field.ensure(grid.chunks_of(box, reach))
-        review_vertices(grid.patch, box, field.view(), thickness, weights, limits, grid.work, reasons)
+        review_vertices(
+            grid.patch, box, field.view(), thickness, weights, limits, grid.work, reasons
+        )

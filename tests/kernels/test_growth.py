@@ -134,12 +134,15 @@ def neighbours(offset):
 
 
 @pytest.mark.parametrize(
-    ("offset", "reason"), [(0.0, growth_grid.ACCEPT), (2.0, growth_grid.ACCEPT), (8.0, growth_grid.SLIP)]
+    ("offset", "reason"),
+    [(0.0, growth_grid.ACCEPT), (2.0, growth_grid.ACCEPT), (8.0, growth_grid.SLIP)],
 )
 def test_judge_neighbours__refuses_another_sheet(offset, reason):
     grid, row, col = neighbours(offset)
     normal = np.array([0.0, 0.0, 1.0])
-    found = growth_judgement.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
+    found = growth_judgement.judge_neighbours(
+        grid.patch, row, col, np.zeros(3), normal, PARAMS.limits()
+    )
     assert found == reason
 
 
@@ -158,5 +161,7 @@ def test_judge_neighbours__accepts_every_circle_that_does_not_turn_too_much(radi
 def test_judge_neighbours__refuses_opposite_normals():
     grid, row, col = neighbours(0.0)
     normal = np.array([0.0, 0.0, -1.0])
-    found = growth_judgement.judge_neighbours(grid.patch, row, col, np.zeros(3), normal, PARAMS.limits())
+    found = growth_judgement.judge_neighbours(
+        grid.patch, row, col, np.zeros(3), normal, PARAMS.limits()
+    )
     assert found == growth_grid.TILT

@@ -43,7 +43,8 @@ TILT = 6  # the mesh cuts across the sheet
 VALLEY = 7  # an edge passes between two sheets
 FOLD = 8  # no mesh normal: a cell is folded
 SLIP = 9  # a neighbour lies on another sheet
-N_REASONS = 10
+ROUGH = 10  # the scans around do not see one plane: sheets fork there
+N_REASONS = 11
 REASON_NAMES = {
     NOT_COMPACT: "not_compact",
     OUTSIDE: "outside_volume",
@@ -54,6 +55,7 @@ REASON_NAMES = {
     VALLEY: "valley",
     FOLD: "fold",
     SLIP: "slip",
+    ROUGH: "rough",
 }
 
 
@@ -102,6 +104,8 @@ class GrowthLimits(NamedTuple):
         A run thicker than this times the patch's own thickness, plus one voxel, is a merger.
     max_thick : int
         Number of thick scans, of nine, that are tolerated.
+    max_rough : float
+        Largest root mean square of the sheet about its local plane, voxels.
     max_tilt : float
         Largest sine of the angle between mesh and sheet normal.
     max_turn : float
@@ -126,6 +130,7 @@ class GrowthLimits(NamedTuple):
     max_cost: float
     thickness_factor: float
     max_thick: int
+    max_rough: float
     max_tilt: float
     max_turn: float
     max_slip: float

@@ -18,6 +18,7 @@ from tracer.kernels.growth_grid import (
     FOLD,
     OFF_PREDICTION,
     OUTSIDE,
+    ROUGH,
     SLIP,
     THICK,
     TILT,
@@ -162,6 +163,8 @@ def judge_vertex(
         return THICK
     if probe.clean < 4:
         return OFF_PREDICTION
+    if probe.rms > limits.max_rough:
+        return ROUGH
     ux, uy, uz, vx, vy, vz = tangents(nx, ny, nz)
     sx = nx - probe.slope_u * ux - probe.slope_v * vx
     sy = ny - probe.slope_u * uy - probe.slope_v * vy

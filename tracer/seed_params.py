@@ -81,6 +81,9 @@ class SeedParams(Params):
         1.6, gt=1.0, description="runs thicker than this times the sheet, plus 1 voxel, are mergers"
     )
     max_thick: int = Field(2, ge=0, le=9, description="scans, of nine, that may meet a merger")
+    max_rough: float = Field(
+        1.2, gt=0.0, description="voxels that a sheet may lie off its local plane, in the mean"
+    )
     max_tilt: float = Field(
         0.35, gt=0.0, le=1.0, description="largest sine of the angle between mesh and sheet normal"
     )
@@ -122,6 +125,7 @@ class SeedParams(Params):
             max_cost=self.max_cost,
             thickness_factor=self.thickness_factor,
             max_thick=self.max_thick,
+            max_rough=self.max_rough,
             max_tilt=self.max_tilt,
             max_turn=self.max_turn,
             max_slip=self.max_slip,

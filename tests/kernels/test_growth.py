@@ -4,8 +4,9 @@ from field_views import sheet_codes, sheet_height, view_of_codes
 
 from tracer.growing_grid import GrowingGrid
 from tracer.kernels import growth, growth_grid, growth_judgement, growth_settling
-from tracer.kernels.field_sampling import NOT_LOADED
-from tracer.kernels.placement import BRIDGED, EMPTY, ON_SHEET
+from tracer.kernels.field_sampling import CHUNK, NOT_LOADED
+from tracer.kernels.growth_chunks import chunks_near
+from tracer.kernels.placement import BRIDGED, EMPTY, MAX_SHIFT, ON_SHEET, place_vertex
 from tracer.seed_params import SeedParams
 
 PARAMS = SeedParams(step_size=8.0, generations=12)
@@ -165,3 +166,92 @@ def test_judge_neighbours__refuses_opposite_normals():
         grid.patch, row, col, np.zeros(3), normal, PARAMS.limits()
     )
     assert found == growth_grid.TILT
+
+
+def grid_on(height):
+    """Return a grid of 5 x 5 vertices at a height, and the row and column of its middle."""
+    grid = GrowingGrid(4)
+    row, col = grid.border, grid.border
+    for r in range(row - 2, row + 3):
+        for c in range(col - 2, col + 3):
+            x, y = 60.0 + 8.0 * (c - col), 60.0 + 8.0 * (r - row)
+            grid.patch.points[r, c] = x, y, height(x)
+            grid.patch.normals[r, c] = 0.0, 0.0, 1.0
+            grid.patch.state[r, c] = ON_SHEET
+    grid.patch.state[row, col] = EMPTY
+    return grid, row, col
+
+
+@pytest.mark.parametrize(("step", "reason"), [(0.0, growth_grid.ACCEPT), (5.0, growth_grid.ROUGH)])
+def test_judge_vertex__refuses_where_the_scans_jump_to_another_sheet(step, reason):
+    z, y, x = np.indices((80, 120, 120))
+    middle = np.where(x + y > 124, 40.0 + step, 40.0)  # the sheet goes on elsewhere
+    signed = np.abs(z - middle) - 2.0
+    codes = (np.round(8.0 * np.clip(signed, -8.0, 8.0)) + 64.0).astype(np.uint8)
+    grid, row, col = grid_on(lambda x: 40.0)
+    limits = PARAMS.limits()._replace(worst_distance=9.0, max_tilt=1.0)
+    found = growth_judgement.judge_vertex(
+        *(grid.patch, row, col, view_of_codes(codes, 8.0), np.array([60.0, 60.0, 40.0])),
+        *(THICKNESS, 1, limits, grid.work),
+    )
+    assert found == reason
+
+
+def test_chunks_near__are_those_that_cubes_overlap_in_order():
+    points = np.random.default_rng(3).uniform(-40.0, 700.0, (60, 3))
+    for reach in (0.0, 20.0, 150.0):
+        expected = set()
+        for point in points[:, ::-1]:
+            low = np.floor((point - reach) / CHUNK).astype(int)
+            high = np.floor((point + reach) / CHUNK).astype(int)
+            expected |= {tuple(low + offset) for offset in np.ndindex(*(high - low + 1))}
+        found = [tuple(chunk) for chunk in chunks_near(points, reach).tolist()]
+        assert found == sorted(expected)
+    assert chunks_near(np.zeros((0, 3)), 50.0).shape == (0, 3)
+
+
+def test_place_vertex__stays_within_reach_of_its_start():
+    view = wavy_view()
+    grid = started()
+    row, col = grid.border + 2, grid.border
+    position = grid.patch.points[row - 1, col] + [0.0, 8.0, 11.0]  # the structure pulls it down
+    start = position.copy()
+    weights = PARAMS.weights(THICKNESS)
+    place_vertex(
+        *(grid.patch.points, grid.patch.state, row, col, position, view, weights),
+        *(True, 12, 6, 0.01, grid.work),
+    )
+    assert 0.0 < np.linalg.norm(position - start) <= MAX_SHIFT * PARAMS.step_size
+
+
+@pytest.mark.jit_only
+def test_grow_generations__samples_nothing_beyond_its_reach():
+    """Chunks that are not loaded count as the cap: growth would see it."""
+    codes = sheet_codes((80, 300, 300), cap=8.0)
+    view = view_of_codes(codes, 8.0)
+    reach = growth.REACH_STEPS * PARAMS.step_size + 14.0
+
+    weights, limits = PARAMS.weights(THICKNESS), PARAMS.limits()
+    results = []
+    for lazy in (False, True):
+        table = np.full_like(view.table, NOT_LOADED) if lazy else view.table.copy()
+        grid = started()
+        inner = view._replace(table=table)
+        for chunk in grid.active_chunks(reach + 16.0, 3):
+            if ((chunk >= 0) & (chunk < table.shape)).all():
+                table[tuple(chunk)] = view.table[tuple(chunk)]
+        growth_settling.relax(grid.patch, grid.box, 0, inner, weights, 10, grid.work)
+        while True:
+            status = growth.grow_generations(
+                *(grid.patch, grid.fringe, grid.counters, grid.levels, grid.rejections),
+                *(inner, weights, limits, reach, grid.work),
+            )
+            if status != growth_grid.NEEDS_CHUNKS:
+                break
+            for chunk in grid.active_chunks(reach, limits.relax_rings):
+                if ((chunk >= 0) & (chunk < table.shape)).all():
+                    table[tuple(chunk)] = view.table[tuple(chunk)]
+        results.append((grid, int((table == NOT_LOADED).sum())))
+    (whole, _), (lazily, n_missing) = results
+    assert n_missing > 0
+    assert lazily.patch.points.tobytes() == whole.patch.points.tobytes()

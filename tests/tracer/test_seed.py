@@ -1,5 +1,6 @@
 """The seed stage on a prediction whose sheets are known exactly."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -18,6 +19,8 @@ from sheet_volume import (
 
 from tracer.collection import PatchCollection
 from tracer.errors import CacheError, CollectionError, NothingFoundError, SeedError, VolumeError
+from tracer.patch_growth import grow_patch
+from tracer.patch_start import find_starts
 from tracer.seed import open_field, seed
 from tracer.volume import Volume
 from tracer.volume_writer import VolumeWriter
@@ -348,3 +351,27 @@ def test_seed__progress_counts_seeds(sheet_volume, tmp_path):
 def test_sheet_offsets__are_zero_on_the_sheets():
     for number in range(3):
         assert sheet_offsets(on_sheet(number, 33, 77))[number] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_seed__finds_the_clean_part_of_a_ragged_sheet(shared_data):
+    """Around this seed three vertices of the first quad are clean and one is not."""
+    volume = Volume.open(shared_data / "vc3d" / "volume" / "pred.zarr")
+    field = open_field(volume.path, small_params(), volume.identity)[1]
+    params = small_params(step_size=20.0)
+    patch = grow_patch(field, np.array([321.0, 153.0, 385.0]), params)
+    assert np.linalg.norm(patch.start_xyz - (321.0, 154.5, 385.0)) < 12.0
+    assert (patch.state > 0).sum() > 100
+
+
+def test_seed__a_patch_too_small_is_grown_again_from_another_start(sheet_volume):
+    field = open_field(sheet_volume.path, small_params(), sheet_volume.identity)[1]
+    limits = small_params().limits()
+    taken = []
+    starts = find_starts(field, np.array(on_sheet(1, 70, 64)), small_params(), limits, taken)
+    points = []
+    for grid, start in itertools.islice(starts, 3):
+        points.append(start.origin_xyz)
+        taken.append(grid.patch.points[grid.patch.state > 0])
+    apart = np.linalg.norm(np.array(points)[:, None] - points, axis=-1)
+    assert len(points) == 3
+    assert apart[np.triu_indices(3, 1)].min() > 4.0

@@ -185,7 +185,7 @@ def grid_on(height):
 @pytest.mark.parametrize(("step", "reason"), [(0.0, growth_grid.ACCEPT), (5.0, growth_grid.ROUGH)])
 def test_judge_vertex__refuses_where_the_scans_jump_to_another_sheet(step, reason):
     z, y, x = np.indices((80, 120, 120))
-    middle = np.where(x + y > 124, 40.0 + step, 40.0)  # the sheet goes on elsewhere
+    middle = np.where((x - 59.5) * (y - 59.5) > 0, 40.0 + step, 40.0)  # two of four quadrants
     signed = np.abs(z - middle) - 2.0
     codes = (np.round(8.0 * np.clip(signed, -8.0, 8.0)) + 64.0).astype(np.uint8)
     grid, row, col = grid_on(lambda x: 40.0)

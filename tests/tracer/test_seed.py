@@ -360,7 +360,7 @@ def test_seed__finds_the_clean_part_of_a_ragged_sheet(shared_data):
     params = small_params(step_size=20.0)
     patch = grow_patch(field, np.array([321.0, 153.0, 385.0]), params)
     assert np.linalg.norm(patch.start_xyz - (321.0, 154.5, 385.0)) < 12.0
-    assert (patch.state > 0).sum() > 100
+    assert (patch.state > 0).sum() > 60  # after eight generations
 
 
 def test_seed__a_patch_too_small_is_grown_again_from_another_start(sheet_volume):

@@ -21,7 +21,7 @@ from tracer.unroll.patches import patch_directories
 from tracer.volume import Volume
 
 # Growth without its defences: mergers, steep and folded vertices and slips are followed.
-UNDEFENDED = {"max_thick": 9, "max_tilt": 1.0, "max_turn": 1.0, "max_slip": 1.0}
+UNDEFENDED = {"max_thick": 9, "max_tilt": 1.0, "max_turn": 1.0, "max_slip": 1.0, "max_rough": 99.0}
 
 
 @dataclass(frozen=True, slots=True)

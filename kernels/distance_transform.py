@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import inline_kernel, kernel
+from tracer.kernels._jit import borrowed, inline_kernel, kernel
 from tracer.kernels.field_sampling import CODES_PER_VOXEL, ZERO_CODE
 
 _TILE = 4096  # values per step of a minimum: all of its rows stay in the L1 cache; measured
@@ -244,31 +244,57 @@ def _distances_along_rows(marks: NDArray[Any], radius: int, limit: int, out: NDA
 @kernel
 def _mark(
     packed: NDArray[np.uint8],
+    plane: int,
     is_foreground: bool,
     low_zyx: NDArray[np.int64],
     high_zyx: NDArray[np.int64],
     mark: int,
     out: NDArray[Any],
 ) -> None:
-    """Fill in 0 where a voxel belongs to the wanted side and lies in the box, else a mark."""
-    planes, rows, cols = out.shape
+    """Fill in a plane: 0 where a voxel belongs to the wanted side and lies in the box, or a mark."""
+    rows, cols = out.shape
     cast = out.dtype.type
     far, near = cast(mark), cast(0)
     low, high = low_zyx[2], high_zyx[2]
     flip = np.uint8(0) if is_foreground else np.uint8(255)
-    for i in range(planes):
-        bit = np.uint8(128 >> (i & 7))
-        for j in range(rows):
-            target = out[i, j]
-            if i < low_zyx[0] or i >= high_zyx[0] or j < low_zyx[1] or j >= high_zyx[1]:
-                _fill(target, mark)
-                continue
-            _fill(target[:low], mark)
-            _fill(target[high:cols], mark)
-            inner = target[low:high]
-            source = packed[i >> 3, j, low:high]
-            for k in range(inner.size):
-                inner[k] = near if ((source[k] ^ flip) & bit) != 0 else far
+    bit = np.uint8(128 >> (plane & 7))
+    for j in range(rows):
+        target = out[j]
+        if plane < low_zyx[0] or plane >= high_zyx[0] or j < low_zyx[1] or j >= high_zyx[1]:
+            _fill(target, mark)
+            continue
+        _fill(target[:low], mark)
+        _fill(target[high:cols], mark)
+        inner = target[low:high]
+        source = packed[plane >> 3, j, low:high]
+        for k in range(inner.size):
+            inner[k] = near if ((source[k] ^ flip) & bit) != 0 else far
+
+
+@kernel
+def _distances_in_plane(
+    packed: NDArray[np.uint8],
+    plane: int,
+    is_foreground: bool,
+    low_zyx: NDArray[np.int64],
+    high_zyx: NDArray[np.int64],
+    border: int,
+    limit: int,
+    work: NDArray[Any],
+    out: NDArray[Any],
+) -> None:
+    """Fill in the squared distances within one plane, without its first and last rows."""
+    radius = window_radius(limit)
+    rows, cols = packed.shape[1], packed.shape[2]
+    size = rows * cols
+    marks, along = work[:size], work[size : 2 * size]
+    _mark(
+        packed, plane, is_foreground, low_zyx, high_zyx, radius + 1, marks.reshape((rows, cols))
+    )
+    _fill(along[:radius], limit)
+    _fill(along[size - radius :], limit)
+    _distances_along_rows(marks, radius, limit, along[radius : size - radius])
+    _minima_along(along, out, cols, border * cols, radius)
 
 
 @kernel
@@ -296,9 +322,9 @@ def squared_distances(
         Voxels of the block on every side that get no distance; at least the window's radius.
     limit : int
         What larger squared distances become.
-    work : ndarray of uint8 or uint16, shape (planes * rows * cols,)
+    work : ndarray of uint8 or uint16, shape (2, planes * rows * cols)
         Overwritten; of :func:`window_dtype`.
-    out : ndarray of the same dtype and shape
+    out : ndarray of the same dtype, shape (planes * rows * cols,)
         Starts with the result: ``planes - 2 border`` planes of ``rows - 2 border`` rows of `cols`
         values, of which the first and last `border` of each row mean nothing.
 
@@ -307,26 +333,24 @@ def squared_distances(
     Three passes over the block; two of them take 2 radius + 1 minima per voxel.
     """
     radius = window_radius(limit)
-    n_rows = packed.shape[1]
-    cols = packed.shape[2]
-    planes = out.size // (n_rows * cols)
-    kept_rows = n_rows - 2 * border
-    kept = (planes - 2 * border) * kept_rows * cols
-    marks = work.reshape((planes, n_rows, cols))
-    _mark(packed, is_foreground, low_zyx, high_zyx, radius + 1, marks)
-    _fill(out[:radius], limit)
-    _fill(out[out.size - radius :], limit)
-    _distances_along_rows(work, radius, limit, out[radius : out.size - radius])
+    rows, cols = packed.shape[1], packed.shape[2]
+    planes = out.size // (rows * cols)
+    stride = (rows - 2 * border) * cols
+    within = work[1]
     for i in range(planes):
-        _minima_along(
-            out[i * n_rows * cols : (i + 1) * n_rows * cols],
-            work[i * kept_rows * cols : (i + 1) * kept_rows * cols],
-            cols,
-            border * cols,
-            radius,
+        _distances_in_plane(
+            packed,
+            i,
+            is_foreground,
+            low_zyx,
+            high_zyx,
+            border,
+            limit,
+            work[0],
+            within[i * stride : (i + 1) * stride],
         )
-    stride = kept_rows * cols
-    _minima_along(work, out[:kept], stride, border * stride, radius)
+    kept = (planes - 2 * border) * stride
+    _minima_along(within, out[:kept], stride, border * stride, radius)
 
 
 @kernel
@@ -380,18 +404,29 @@ def signed_codes(
     out_codes : ndarray of uint8, shape (planes - 2 border, rows - 2 border, cols - 2 border)
         ``round(8 signed distance) + 64``.
     """
-    outside, inside = work[1], work[2]
+    packed, work, out_codes = borrowed(packed), borrowed(work), borrowed(out_codes)
     limit, deep_limit = squared_limit(cap), squared_limit(deepest)
-    squared_distances(packed, True, low_zyx, high_zyx, border, limit, work[0], outside)
-    squared_distances(packed, False, low_zyx, high_zyx, border, deep_limit, work[0], inside)
+    radius, deep_radius = window_radius(limit), window_radius(deep_limit)
     planes, rows, cols = out_codes.shape
-    for i in range(planes):
+    n_cols = packed.shape[2]
+    stride = (packed.shape[1] - 2 * border) * n_cols
+    outside, inside = work[1], work[2]
+    plane_work = work[0]
+    to_mask, to_rest = plane_work[:stride], plane_work[stride : 2 * stride]
+    # Plane by plane: what the next pass reads was written just before and is still in the cache.
+    for i in range(planes + 2 * border):
+        box = slice(i * stride, (i + 1) * stride)
+        _distances_in_plane(
+            packed, i, True, low_zyx, high_zyx, border, limit, plane_work, outside[box]
+        )
+        _distances_in_plane(
+            packed, i, False, low_zyx, high_zyx, border, deep_limit, plane_work, inside[box]
+        )
+        k = i - 2 * border
+        if k < 0:
+            continue
+        _minima_along(outside, to_mask, stride, (k + border) * stride, radius)
+        _minima_along(inside, to_rest, stride, (k + border) * stride, deep_radius)
         for j in range(rows):
-            start = (i * rows + j) * packed.shape[2] + border
-            _encode(
-                outside[start : start + cols],
-                inside[start : start + cols],
-                cap,
-                deepest,
-                out_codes[i, j],
-            )
+            row = slice(j * n_cols + border, j * n_cols + border + cols)
+            _encode(to_mask[row], to_rest[row], cap, deepest, out_codes[k, j])

@@ -23,7 +23,7 @@ def _packed(mask):
 
 def _squares(mask, is_foreground, border, limit, low=(0, 0, 0), high=None, dtype=np.uint8):
     """Return the squared distances of the inner part of a block."""
-    work, out = (np.full(mask.size, np.iinfo(dtype).max, dtype) for _ in range(2))
+    work, out = (np.full(n, np.iinfo(dtype).max, dtype) for n in ((2, mask.size), mask.size))
     low, high = np.array(low, np.int64), np.array(high or mask.shape, np.int64)
     squared_distances(_packed(mask), is_foreground, low, high, border, limit, work, out)
     planes, rows, cols = mask.shape

@@ -251,7 +251,7 @@ def _mark(
     mark: int,
     out: NDArray[Any],
 ) -> None:
-    """Fill in a plane: 0 where a voxel belongs to the wanted side and lies in the box, or a mark."""
+    """Fill in a plane: 0 where a voxel is of the wanted side and lies in the box, else a mark."""
     rows, cols = out.shape
     cast = out.dtype.type
     far, near = cast(mark), cast(0)
@@ -288,9 +288,7 @@ def _distances_in_plane(
     rows, cols = packed.shape[1], packed.shape[2]
     size = rows * cols
     marks, along = work[:size], work[size : 2 * size]
-    _mark(
-        packed, plane, is_foreground, low_zyx, high_zyx, radius + 1, marks.reshape((rows, cols))
-    )
+    _mark(packed, plane, is_foreground, low_zyx, high_zyx, radius + 1, marks.reshape((rows, cols)))
     _fill(along[:radius], limit)
     _fill(along[size - radius :], limit)
     _distances_along_rows(marks, radius, limit, along[radius : size - radius])

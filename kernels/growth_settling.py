@@ -21,7 +21,7 @@ from tracer.kernels.placement import (
 
 _PLACED = 0.05  # voxels: placement stops at shorter steps; relaxation follows
 _RELAXED = 0.01
-_QUAD_SWEEPS = 12
+_QUAD_SWEEPS = 8
 
 
 @kernel
@@ -74,7 +74,7 @@ def relax(
                         weights,
                         True,
                         1,
-                        2,
+                        1,
                         _RELAXED,
                         work,
                     )

@@ -8,10 +8,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.kernels._jit import kernel
+from tracer.kernels._jit import borrowed, inline_kernel, kernel
 from tracer.kernels.field_sampling import FieldView, borrow_view, nearest_distance
-from tracer.kernels.sheet_probe import scan_across
+from tracer.kernels.sheet_probe import RING, probe_sheet, scan_across
 
+_THIRD = 2.0 * math.pi / 3.0
+_FEWEST_CLEAN = 6  # of the nine scans around a start; the quad's vertices need more
 _BOUNDARY = 1.0  # voxels: a sheet voxel this close to the boundary has a well-defined gradient
 
 
@@ -131,6 +133,125 @@ def sheet_covariance(
         out_moments[7] -= my * mz
         out_moments[8] -= mz * mz
     return n
+
+
+@inline_kernel
+def smallest_axis(
+    xx: float, xy: float, xz: float, yy: float, yz: float, zz: float
+) -> tuple[float, float, float, bool]:
+    """Return the unit eigenvector of the smallest eigenvalue of a symmetric matrix.
+
+    Parameters
+    ----------
+    xx, xy, xz, yy, yz, zz : float
+        The matrix.
+
+    Returns
+    -------
+    tuple
+        x, y, z, its largest component positive, and whether it is defined: the two smallest
+        eigenvalues of a line or a point are equal.
+
+    References
+    ----------
+    O. K. Smith, "Eigenvalues of a symmetric 3 x 3 matrix", 1961.
+    """
+    mean = (xx + yy + zz) / 3.0
+    a, b, c = xx - mean, yy - mean, zz - mean
+    scale = math.sqrt((a * a + b * b + c * c + 2.0 * (xy * xy + xz * xz + yz * yz)) / 6.0)
+    if not scale > 1e-9 * abs(mean):
+        return 0.0, 0.0, 1.0, False
+    det = a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)
+    half = min(1.0, max(-1.0, det / (2.0 * scale * scale * scale)))
+    smallest = 2.0 * scale * math.cos(math.acos(half) / 3.0 + _THIRD)
+    a, b, c = a - smallest, b - smallest, c - smallest
+    # the eigenvector is across the rows: take the best conditioned of their cross products
+    x0, y0, z0 = xy * yz - xz * b, xz * xy - a * yz, a * b - xy * xy
+    x1, y1, z1 = xy * c - xz * yz, xz * xz - a * c, a * yz - xy * xz
+    x2, y2, z2 = b * c - yz * yz, yz * xz - xy * c, xy * yz - b * xz
+    n0, n1, n2 = (
+        x0 * x0 + y0 * y0 + z0 * z0,
+        x1 * x1 + y1 * y1 + z1 * z1,
+        x2 * x2 + y2 * y2 + z2 * z2,
+    )
+    x, y, z, n = x0, y0, z0, n0
+    if n1 > n:
+        x, y, z, n = x1, y1, z1, n1
+    if n2 > n:
+        x, y, z, n = x2, y2, z2, n2
+    if not n > 1e-12 * scale**4:
+        return 0.0, 0.0, 1.0, False
+    largest = x
+    if abs(y) > abs(largest):
+        largest = y
+    if abs(z) > abs(largest):
+        largest = z
+    length = math.copysign(math.sqrt(n), largest)
+    return x / length, y / length, z / length, True
+
+
+@kernel
+def align_start(
+    view: FieldView,
+    point_xyz: NDArray[np.float64],
+    ball_radius: int,
+    fewest_voxels: int,
+    probe_radius: float,
+    probe_reach: float,
+    thickness_limit: float,
+    max_thick: int,
+    out_origin: NDArray[np.float64],
+    out_normal: NDArray[np.float64],
+) -> bool:
+    """Return whether one single sheet is seen at a point; fill in its mid-line and normal.
+
+    Parameters
+    ----------
+    view : FieldView
+        Signed distance field around the point.
+    point_xyz : ndarray of float64, shape (3,)
+        Point in voxels.
+    ball_radius : int
+        Ball whose sheet voxels give the normal, voxels.
+    fewest_voxels : int
+        Sheet voxels that it has to hold.
+    probe_radius, probe_reach : float
+        Radius of the ring of scans and reach of each, voxels.
+    thickness_limit : float
+        Thickest run of a single sheet, voxels.
+    max_thick : int
+        Thick scans, of nine, that are tolerated.
+    out_origin : ndarray of float64, shape (3,)
+        Filled with the point of the mid-line next to the given one.
+    out_normal : ndarray of float64, shape (3,)
+        Filled with the sheet's unit normal.
+
+    Returns
+    -------
+    bool
+        Whether the sheet is thin there and most scans around are clean.
+    """
+    view = borrow_view(view)
+    point, origin, normal = borrowed(point_xyz), borrowed(out_origin), borrowed(out_normal)
+    moments = np.empty(9)
+    if sheet_covariance(view, point, ball_radius, moments) < fewest_voxels:
+        return False
+    nx, ny, nz, known = smallest_axis(
+        moments[3], moments[4], moments[5], moments[6], moments[7], moments[8]
+    )
+    if not known:
+        return False
+    scan = scan_across(view, point[0], point[1], point[2], nx, ny, nz, probe_reach)
+    if not scan.found or scan.thickness > thickness_limit:
+        return False
+    x, y, z = point[0] + scan.centre * nx, point[1] + scan.centre * ny, point[2] + scan.centre * nz
+    centres = np.empty((RING + 1, 3))
+    probe = probe_sheet(
+        view, x, y, z, nx, ny, nz, probe_radius, probe_reach, thickness_limit, centres
+    )
+    origin[0], origin[1], origin[2] = x, y, z
+    normal[0], normal[1], normal[2] = nx, ny, nz
+    return probe.clean >= _FEWEST_CLEAN and probe.thick <= max_thick and not probe.centre_thick
 
 
 @kernel

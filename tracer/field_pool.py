@@ -7,7 +7,9 @@ from tracer.kernels.field_sampling import CHUNK, FAR, NOT_LOADED
 
 SLOT_EDGE = CHUNK + 1
 SLOT_BYTES = SLOT_EDGE**3
-_FIRST_SLOTS = 64  # pages that hold no chunk yet take no memory; copying them all later takes time
+_FIRST_SLOTS = (
+    1024  # pages that hold no chunk yet take no memory; copying them all later takes time
+)
 
 
 class ChunkPool:

@@ -17,7 +17,6 @@ from tracer.errors import SeedError
 from tracer.growing_grid import GrowingGrid, cross
 from tracer.kernels import growth_grid, growth_settling, patch_start
 from tracer.kernels.axis_guides import HORIZONTAL, VERTICAL
-from tracer.kernels.sheet_probe import scan_across
 
 if TYPE_CHECKING:
     from tracer.distance_field import DistanceField
@@ -225,24 +224,26 @@ def _aligned(
     limits: growth_grid.GrowthLimits,
 ) -> Start | None:
     """Return a start at the mid-line next to a point, None where no single sheet is seen."""
-    moments = np.zeros(9)
-    view = field.view()
-    if patch_start.sheet_covariance(view, point, _BALL_RADIUS, moments) < _MIN_SAMPLES:
+    origin, normal = np.empty(3), np.empty(3)
+    is_sheet = patch_start.align_start(
+        field.view(),
+        point,
+        _BALL_RADIUS,
+        _MIN_SAMPLES,
+        limits.probe_radius,
+        limits.probe_reach,
+        limits.thickness_factor * thickness + 1.0,
+        limits.max_thick,
+        origin,
+        normal,
+    )
+    if not is_sheet:
         return None
-    xx, xy, xz, yy, yz, zz = moments[3:]
-    _, axes = np.linalg.eigh(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
-    normal = axes[:, 0]
     along = _AXIS - (_AXIS @ normal) * normal
     if along @ along < _TOO_STEEP**2:
         along = np.array([1.0, 0.0, 0.0]) - normal[0] * normal
     v = along / np.sqrt(along @ along)
-    u = cross(v, normal)
-    x, y, z = (float(value) for value in point)
-    nx, ny, nz = (float(value) for value in normal)
-    scan = scan_across(view, x, y, z, nx, ny, nz, limits.probe_reach)
-    if not scan.found or scan.thickness > limits.thickness_factor * thickness + 1.0:
-        return None
-    return Start(point + scan.centre * normal, u, v, thickness)
+    return Start(origin, cross(v, normal), v, thickness)
 
 
 def _along_fibres(start: Start, directions: DirectionGuides) -> Start:

@@ -131,9 +131,9 @@ class SeedParams(Params):
             max_slip=self.max_slip,
             probe_radius=8.0,
             probe_reach=10.0,
-            relax_rings=3,
+            relax_rings=2,
             relax_sweeps=1,
-            final_sweeps=2,
+            final_sweeps=1,
         )
 
     def weights(self, thickness: float) -> PlacementWeights:

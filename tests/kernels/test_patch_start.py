@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from field_views import far_view, sheet_codes, view_of_codes
 
-from tracer.kernels.patch_start import boundary_thicknesses, deepest_voxels, sheet_covariance
+from tracer.kernels.patch_start import (
+    align_start,
+    boundary_thicknesses,
+    deepest_voxels,
+    sheet_covariance,
+    smallest_axis,
+)
 
 CENTRE = np.array([30.0, 32.0, 28.0])
 ON_WAVE = np.array([30.0, 32.0, 42.0])  # near the sheet of sheet_codes
@@ -159,3 +165,55 @@ def test_kernels__take_read_only_arrays():
     assert boundary_thicknesses(view, centre, 8, 1, 24.0, np.zeros(2048)) > 0
     assert sheet_covariance(view, centre, 8, np.zeros(9)) > 0
     assert deepest_voxels(view, centre, 8, 4, 0.0, np.zeros((512, 3))) > 0
+
+
+def test_smallest_axis__is_that_of_numpy():
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        a = rng.normal(size=(3, 3)) * 10.0 ** rng.uniform(-3, 3, 3)
+        matrix = a @ a.T
+        xx, xy, xz, _, yy, yz, _, _, zz = matrix.ravel()
+        axis = np.array(smallest_axis(xx, xy, xz, yy, yz, zz)[:3])
+        values, vectors = np.linalg.eigh(matrix)
+        assert axis[np.abs(axis).argmax()] > 0.0
+        assert np.linalg.norm(axis) == pytest.approx(1.0)
+        # where eigenvalues are far apart the cosine is 1 to rounding of the largest one
+        gap = (values[1] - values[0]) / values[2]
+        assert abs(axis @ vectors[:, 0]) > 1.0 - 1e-9 / max(gap, 1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_smallest_axis__of_sheets_along_an_axis_and_of_what_has_none(axis):
+    diagonal = np.full(3, 7.0)
+    diagonal[axis] = 1.0
+    x, y, z, known = smallest_axis(diagonal[0], 0.0, 0.0, diagonal[1], 0.0, diagonal[2])
+    assert known
+    np.testing.assert_allclose([x, y, z], np.eye(3)[axis], atol=1e-12)
+    diagonal = np.full(3, 1.0)
+    diagonal[axis] = 7.0
+    assert not smallest_axis(diagonal[0], 0.0, 0.0, diagonal[1], 0.0, diagonal[2])[3]
+    assert not smallest_axis(2.0, 0.0, 0.0, 2.0, 0.0, 2.0)[3]
+    assert not smallest_axis(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)[3]
+
+
+def aligned(view, point, limit=9.0):
+    origin, normal = np.full(3, np.nan), np.full(3, np.nan)
+    found = align_start(view, np.asarray(point, float), 8, 20, 8.0, 10.0, limit, 2, origin, normal)
+    return found, origin, normal
+
+
+@pytest.mark.parametrize("normal", [(0, 0, 1), (0.6, 0.0, 0.8), (0.36, 0.48, 0.8)])
+def test_align_start__finds_the_mid_line_and_the_normal(normal):
+    middle = float(np.dot(normal, CENTRE)) + 1.4
+    view = view_of_codes(slab_codes(normal, middle, 2.0), CAP)
+    found, origin, axis = aligned(view, CENTRE)
+    assert found
+    assert abs(np.dot(normal, origin) - middle) < 0.5
+    assert np.dot(normal, axis) > 0.99
+
+
+def test_align_start__refuses_thick_sheets_and_nothing():
+    view = view_of_codes(slab_codes((0, 0, 1), 28.0, 6.0), CAP)
+    assert aligned(view, CENTRE, limit=14.0)[0]
+    assert not aligned(view, CENTRE, limit=9.0)[0]
+    assert not aligned(far_view(), CENTRE)[0]

@@ -264,12 +264,41 @@ class PatchCollection:
         OutputError
             If the collection cannot be written or its lock is held for minutes.
         """
-        directory = self.patch_path(name)
+        return self.connect({name: others})[name]
+
+    def connect(self, neighbours: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+        """Record the overlaps of several patches, in both directions, each file written once.
+
+        Parameters
+        ----------
+        neighbours : mapping of str to iterable of str
+            Finished patches, and the neighbours of each; those that no longer exist are left out.
+
+        Returns
+        -------
+        dict of str to list of str
+            The neighbours recorded for each, sorted.
+
+        Raises
+        ------
+        CollectionError
+            If one of the patches is not finished.
+        OutputError
+            If the collection cannot be written or its lock is held for minutes.
+        """
+        wanted = {name: set(others) for name, others in neighbours.items()}
+        for name in wanted:
+            self.patch_path(name)
         with self._locked():
-            known = sorted({other for other in others if other in self and other != name})
-            for other in known:
-                _merge_overlaps(self.path / other, [name])
-            _merge_overlaps(directory, known)
+            existing = {other for other in set().union(*wanted.values()) if other in self}
+            known = {name: sorted((found & existing) - {name}) for name, found in wanted.items()}
+            both: dict[str, set[str]] = {name: set(others) for name, others in known.items()}
+            for name, others in known.items():
+                for other in others:
+                    both.setdefault(other, set()).add(name)
+            # The patches themselves last: without a file of its own a patch is connected again.
+            for name in sorted(both, key=lambda name: (name in neighbours, name)):
+                _merge_overlaps(self.path / name, both[name])
         return known
 
     def record_overlaps(self, name: str, *, tolerance: float = 2.0) -> list[str]:

@@ -294,14 +294,16 @@ class _Run:
         """
         graph = self.collection.overlap_graph()
         names = self.collection.names()
-        for name in names:
-            if not graph.get(name) or name in names[-_CONNECTED_AGAIN:]:
-                self._record_overlaps(name)
+        latest = set(names[-_CONNECTED_AGAIN:])
+        self._record_overlaps([name for name in names if not graph.get(name) or name in latest])
 
-    def _record_overlaps(self, name: str) -> None:
-        surface = self._load(name)
-        if surface is not None:
-            self.collection.add_overlaps(name, self.index.overlapping(surface, exclude=[name]))
+    def _record_overlaps(self, names: Sequence[str]) -> None:
+        neighbours = {}
+        for name in names:
+            surface = self._load(name)
+            if surface is not None:
+                neighbours[name] = self.index.overlapping(surface, exclude=[name])
+        self.collection.connect(neighbours)
 
     def _load(self, name: str) -> Surface | None:
         """Return a patch, None where it cannot be read; the index has warned of that."""
@@ -394,8 +396,7 @@ class _Run:
         result.names.extend(names)
         if names:
             self.index = self.collection.index(recheck=False)
-            for name in names:
-                self._record_overlaps(name)
+            self._record_overlaps(names)
             self.sample.update(self.index)
 
 

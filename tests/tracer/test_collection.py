@@ -9,6 +9,7 @@ import tifffile
 from asserts import assert_same_surface
 from strategies import wavy_surface
 
+from tracer import collection as collection_module
 from tracer.collection import PatchCollection, locate_patch
 from tracer.errors import CollectionError, OutputError, SurfaceError, TracerWarning
 
@@ -71,6 +72,29 @@ def test_add_overlaps__records_both_directions_once(collection):
     assert (collection.path / "a" / "overlapping.json").stat().st_mtime_ns == before
     with pytest.raises(CollectionError, match="no finished patch 'gone'"):
         collection.add_overlaps("gone", ["a"])
+
+
+def test_connect__equals_one_patch_after_another_with_every_file_written_once(
+    collection, tmp_path, monkeypatch
+):
+    neighbours = {"b": ["a", "c", "gone"], "c": ["a", "b"]}
+    shutil.copytree(collection.path, tmp_path / "one_by_one")
+    single = PatchCollection(tmp_path / "one_by_one")
+    for name, others in neighbours.items():
+        single.add_overlaps(name, others)
+    written = []
+    merge = collection_module._merge_overlaps
+    monkeypatch.setattr(
+        collection_module,
+        "_merge_overlaps",
+        lambda directory, names: written.append(directory.name) or merge(directory, names),
+    )
+    assert collection.connect(neighbours) == {"b": ["a", "c"], "c": ["a", "b"]}
+    assert written == ["a", "b", "c"]  # the patches themselves last
+    assert collection.overlap_graph() == single.overlap_graph()
+    with pytest.raises(CollectionError, match="no finished patch 'gone'"):
+        collection.connect({"a": ["b"], "gone": ["a"]})
+    assert collection.connect({}) == {}
 
 
 def test_overlaps__reads_old_directories_and_keeps_foreign_keys(collection):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sheet_volume import contents_by_seed, on_sheet, sheet_of, small_params
 
+from tracer import collection as collection_module
 from tracer import expand as expand_module
 from tracer.collection import PatchCollection
 from tracer.errors import CollectionError, NothingFoundError, TracerWarning
@@ -144,17 +145,17 @@ def test_expand__connects_patches_that_an_interrupted_run_left_alone(sheet_volum
 def test_expand__completes_what_a_run_was_recording_when_it_was_killed(
     sheet_volume, paths, monkeypatch
 ):
-    add_overlaps = PatchCollection.add_overlaps
+    merge_overlaps = collection_module._merge_overlaps
     calls = []
 
-    def dying(self, name, others):
-        if len(calls) == 4:  # the two seeds and two patches of a round of six
+    def dying(directory, names):
+        if len(calls) == 7:  # the two seeds and, of a round of six, the two and three patches
             raise KeyboardInterrupt
-        calls.append(name)
-        return add_overlaps(self, name, others)
+        calls.append(directory)
+        merge_overlaps(directory, names)
 
     with monkeypatch.context() as patched:
-        patched.setattr(PatchCollection, "add_overlaps", dying)
+        patched.setattr(collection_module, "_merge_overlaps", dying)
         with pytest.raises(KeyboardInterrupt):
             expand(sheet_volume, paths, small_params(), ExpandLimits(count=6))
     assert len(PatchCollection(paths)) == 8

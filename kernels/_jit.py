@@ -177,7 +177,7 @@ def compile_callback(function: Callable[..., Any], signature: object) -> Any:
         numba.config.CACHE_DIR = before
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no hints
 def _without_owner(typing_context: Any, array: Any) -> Any:
     """Return an array with the same memory and nobody to count references to it."""
 
@@ -213,7 +213,7 @@ def borrowed(array: A) -> A:
     return array
 
 
-@overload(borrowed, jit_options={"forceinline": True})
+@overload(borrowed, jit_options={"forceinline": True})  # type: ignore[untyped-decorator]  # the same
 def _compile_borrowed(array: Any) -> Callable[[Any], Any]:
     def borrow(array: Any) -> Any:
         return _without_owner(array)

@@ -161,6 +161,16 @@ def _fold_two(
 
 
 @kernel
+def _largest(values: NDArray[Any]) -> int:
+    """Return the largest of some values."""
+    largest = values[0]
+    for i in range(values.size):
+        value = values[i]
+        largest = max(value, largest)
+    return int(largest)
+
+
+@kernel
 def _minima_along(
     source: NDArray[Any], out: NDArray[Any], stride: int, first: int, radius: int
 ) -> None:
@@ -174,7 +184,12 @@ def _minima_along(
         n = target.size
         centre = first + start
         _copy(source[centre : centre + n], target)
+        is_done = False
         for k in range(1, radius, 2):
+            # all that is left is larger: a sheet of 5 voxels is done after two of eight steps
+            is_done = k > 1 and k * k >= _largest(target)
+            if is_done:
+                break
             a, b = centre + k * stride, centre - k * stride
             c, d = a + stride, b - stride
             _fold_two(
@@ -185,7 +200,7 @@ def _minima_along(
                 source[d : d + n],
                 k,
             )
-        if radius % 2 == 1:
+        if radius % 2 == 1 and not is_done:
             a, b = centre + radius * stride, centre - radius * stride
             _fold(target, source[a : a + n], source[b : b + n], radius)
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "layers": ("layers", "Split, contrast and stitch rendered layers for ink models."),
     "check": ("check", "Check surfaces and collections; a verdict for each."),
     "compare": ("compare", "Compare two surfaces or collections."),
+    "convert": ("convert", "Turn surfaces into meshes, labels and other grids, and back."),
     "score": ("score", "Score surfaces against a phantom's truth."),
 }
 

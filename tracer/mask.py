@@ -7,6 +7,7 @@ as page 1, of the same size. Both are k times finer than the grid; pixel (i, j) 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,39 @@ def write_mask(segment: str | Path, image: str | Path) -> MaskResult:
     threshold = tifxyz.mask_threshold(plane)
     mask = np.where(plane >= threshold, 255, 0).astype(np.uint8)
     return _write(directory, surface, kept, [mask, *pages[1:]])
+
+
+def merge_masks(segment: str | Path, images: Sequence[Path], *, keep: str = "all") -> MaskResult:
+    """Use several images as the one mask of a surface.
+
+    Parameters
+    ----------
+    segment : str or Path
+        Surface directory.
+    images : sequence of Path
+        Masks as :func:`write_mask` takes them.
+    keep : str
+        ``all``: a vertex stays that all masks keep; ``any``: that one of them keeps.
+
+    Returns
+    -------
+    MaskResult
+        What was written, at the grid's size.
+
+    Raises
+    ------
+    SurfaceError
+        If the surface is missing or unfinished.
+    FormatError
+        If an image is unreadable or its size does not fit.
+    OutputError
+        If the mask cannot be written.
+    """
+    directory = Path(segment)
+    surface = Surface.load(directory, apply_mask=False, channels=())
+    masks = [tifxyz.fit_mask(_read_pages(path)[0], surface.shape, where=path) for path in images]
+    kept = np.all(masks, axis=0) if keep == "all" else np.any(masks, axis=0)
+    return _write(directory, surface, kept, [np.where(kept, 255, 0).astype(np.uint8)])
 
 
 def write_template(

@@ -1,0 +1,1 @@
+"""Surfaces in other shapes: meshes, label volumes, other grids."""

@@ -7,6 +7,7 @@ from spirals import PITCH, STEP, spiral
 from tracer.cli.main import main
 from tracer.errors import NothingFoundError, ParamsError, SurfaceError
 from tracer.fuse import FuseParams, Source, fuse, ground, load_sources
+from tracer.fuse.ground import upsample
 from tracer.fuse.sources import align
 from tracer.surface import Surface
 from tracer.tif import write_tif
@@ -116,6 +117,41 @@ def test_ground__has_the_scale_and_the_detail_of_its_source(factor):
     hits = SpatialIndex.from_surfaces({"trace": trace.surface}).query(fine.points_xyz[grounded], 2)
     assert len(hits) == grounded.sum()
     assert np.max(hits.distances) < 0.01
+
+
+def test_upsample__meets_parabolas_and_keeps_holes():
+    rows, cols = np.meshgrid(np.arange(7.0), np.arange(7.0), indexing="ij")
+
+    def shape(r, c):
+        return np.stack([c**2 - r, r * c, 0.5 * r**2 + c], axis=-1)
+
+    coarse = shape(rows, cols)
+    assert np.array_equal(upsample(coarse, 1), coarse)
+    coarse[3, 3] = np.nan
+    fine = upsample(coarse, 4)
+    at = np.meshgrid(np.arange(25) / 4, np.arange(25) / 4, indexing="ij")
+    there = np.isfinite(fine[..., 0])
+    assert np.abs(fine - shape(*at))[there].max() < 1e-9
+    expected = np.ones((25, 25), bool)
+    expected[9:16, 9:16] = False
+    assert np.array_equal(there, expected)
+
+
+def test_ground__finds_the_right_wrap_behind_a_nearer_one():
+    trace = source()
+    fused = fuse([trace], FuseParams()).surface({})
+    middle = fused.points_xyz[fused.valid][:, :2].mean(axis=0)
+    outward = fused.points_xyz[..., :2] - middle
+    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    points = fused.points_xyz.copy()
+    part = slice(40, 55)  # nearer to the next wrap than to its own
+    points[:, part, :2] += 0.55 * PITCH * outward[:, part]
+    moved = dataclasses.replace(fused, points_xyz=points)
+    coarse = Source(surface=moved, winding=fused.channels["winding_exact"].astype(float))
+    fine = ground(coarse, 1, [trace], {})
+    assert (fine.channels["state"][:, part] == 100).mean() > 0.8
+    off = np.linalg.norm(fine.points_xyz - fused.points_xyz, axis=-1)
+    assert np.median(off[:, part]) < 0.1 * PITCH  # on its own wrap again
 
 
 def test_ground__has_no_seam():

@@ -13,6 +13,7 @@ from tracer.unroll.params import UnrollParams, parse_range
 @click.command(
     epilog="\b\nExamples:\n"
     "  tracer unroll scroll/paths scroll/unrolled --prediction scroll/prediction.zarr\n"
+    "  tracer unroll scroll/paths scroll/unrolled --prediction scroll/prediction.zarr --grow 5\n"
     "  tracer unroll scroll/paths part --umbilicus umbilicus.json --turns 3:8 --z 2000:6000"
 )
 @click.argument("paths", type=click.Path(path_type=Path))
@@ -27,6 +28,18 @@ from tracer.unroll.params import UnrollParams, parse_range
 @click.option("--axis", "axis_text", help="The axis as x,y or x,y,z;x,y,z;…")
 @click.option("--turns", help="Turns to write, a:b, counted from the innermost.")
 @click.option("--z", "z_text", help="Heights to write, a:b, voxels.")
+@click.option(
+    "--grow",
+    type=click.IntRange(0),
+    default=0,
+    help="Grow patches into the holes and unroll again, at most so many times; needs --prediction.",
+)
+@click.option(
+    "--seed-params",
+    type=click.Path(path_type=Path),
+    help="Params JSON of `tracer seed` for --grow.",
+)
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes for --grow.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--pictures/--no-pictures", default=True, help="Draw the plane, a section, suspects.")
 @params_options(UnrollParams, skip=frozenset({"turn_min", "turn_max", "z_min", "z_max"}))
@@ -39,6 +52,9 @@ def unroll(
     axis_text: str | None,
     turns: str | None,
     z_text: str | None,
+    grow: int,
+    seed_params: Path | None,
+    workers: int,
     overwrite: bool,
     pictures: bool,
     **options: Any,
@@ -54,7 +70,7 @@ def unroll(
             low, high = parse_range(text, what)
             values[f"{what}_min"], values[f"{what}_max"] = low, high
     params = UnrollParams.load(params_file, values)
-    from tracer.errors import OutputError
+    from tracer.errors import OutputError, ParamsError
     from tracer.unroll.axis import choose_axis
     from tracer.unroll.output import write_unrolled
     from tracer.unroll.patches import load_patches, patch_directories
@@ -68,11 +84,33 @@ def unroll(
     if prediction is not None:
         volume = Volume.open(prediction)
         volume.require_prediction()
-    patches = load_patches(patch_directories(paths))
+    if grow and volume is None:
+        raise ParamsError("grow: patches grow in a prediction; give --prediction")
+    rounds: tuple[Any, ...] = ()
     with progress_bar("unroll") as progress:
-        result = unroll_patches(patches, params, axis=axis, prediction=volume, progress=progress)
+        if grow and volume is not None:
+            from tracer.seed_params import SeedParams
+            from tracer.unroll.loop import unroll_and_grow
+
+            result, rounds = unroll_and_grow(
+                paths,
+                volume,
+                params,
+                SeedParams.load(seed_params, {}),
+                rounds=grow,
+                axis=axis,
+                workers=workers,
+                progress=progress,
+            )
+        else:
+            patches = load_patches(patch_directories(paths))
+            result = unroll_patches(
+                patches, params, axis=axis, prediction=volume, progress=progress
+            )
         saved = write_unrolled(
             result, out, params, prediction=volume, overwrite=overwrite, pictures=pictures
         )
+    for number, one in enumerate(rounds):
+        summary(f"round {number}: {one.summary()}")
     summary(result.summary())
     summary("\n".join(f"wrote {path}" for path in saved))

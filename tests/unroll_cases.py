@@ -68,3 +68,13 @@ def collection(n=90, *, jumping=(), seed=1, noise=0.2, z=(10.0, 150.0), theta=No
             patch(at, height, angle=angle, jump=jump, noise=noise, seed=k, name=f"patch_{k:03d}")
         )
     return [p for p in patches if p.valid.sum() >= 30]
+
+
+def band_voxels(shape=(160, 300, 300)):
+    """Return the spiral as a prediction five voxels thick."""
+    z, y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
+    points = np.stack([x, y, z], axis=-1)
+    theta = theta_of(points)
+    gap = np.linalg.norm(points - spiral(theta, z), axis=-1)
+    inside = (gap < 2.5) & (theta > 2 * np.pi * FIRST) & (theta < 2 * np.pi * LAST)
+    return np.where(inside & (z > 8) & (z < 152), 255, 0).astype(np.uint8)

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from array_volume import ArrayVolume
-from unroll_cases import collection, patch, spiral, theta_of
+from unroll_cases import band_voxels, collection, patch, spiral, theta_of
 
 from tracer.errors import CollectionError, TracerWarning
 from tracer.surface import Surface
@@ -161,16 +161,6 @@ def test_unroll__no_quad_is_an_error():
         unroll(Patches.from_surfaces([line]), PARAMS)
 
 
-def band_volume(shape=(160, 300, 300)):
-    """Return the spiral of the cases as a prediction five voxels thick."""
-    z, y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
-    points = np.stack([x, y, z], axis=-1)
-    theta = theta_of(points)
-    gap = np.linalg.norm(points - spiral(theta, z), axis=-1)
-    inside = (gap < 2.5) & (theta > 4 * np.pi) & (theta < 10 * np.pi) & (z > 8) & (z < 152)
-    return ArrayVolume(np.where(inside, 255, 0).astype(np.uint8))
-
-
 @pytest.mark.slow
 def test_unroll__with_a_prediction_lies_on_its_middle_and_reaches_its_ends():
     moved = []
@@ -181,7 +171,9 @@ def test_unroll__with_a_prediction_lies_on_its_middle_and_reaches_its_ends():
         points = np.where(surface.valid[..., None], surface.points_xyz + 1.2 * outward, -1)
         moved.append(dataclasses.replace(surface, points_xyz=points))
     plain = unroll(Patches.from_surfaces(moved), PARAMS).components[0]
-    pulled = unroll(Patches.from_surfaces(moved), PARAMS, prediction=band_volume()).components[0]
+    pulled = unroll(
+        Patches.from_surfaces(moved), PARAMS, prediction=ArrayVolume(band_voxels())
+    ).components[0]
     assert np.median(off_sheet(plain)) > 0.9
     assert np.median(off_sheet(pulled)) < 0.25
     assert not is_torn(pulled)

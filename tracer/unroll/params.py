@@ -27,6 +27,13 @@ class UnrollParams(Params):
         description="How far the surface may move to the prediction's middle, voxels; at "
         "most 0.4 of the measured gap between wraps.",
     )
+    joint_iterations: int = Field(
+        0,
+        ge=0,
+        description="With a prediction: steps of a last pass in which all nodes of a window move "
+        "together, data against isometry (native Ceres); 0 for none, which was nearer to the "
+        "sheet wherever it was measured.",
+    )
     max_hole: float = Field(
         1000.0,
         ge=0,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,13 @@ from tracer.unroll.patches import Patches
 from tracer.unroll.plane import Plane, flatten
 from tracer.unroll.resample import Sheet, resample, used_box
 
+if TYPE_CHECKING:
+    from tracer.distance_field import DistanceField
+
 _MOST_EXTENSIONS = 25  # rounds beyond the rim; each adds `extend` voxels where the sheet is found
 _REACH_OF_GAP = 0.4  # of the usual gap between wraps
 _WORTH_EXTENDING = 0.001  # share of the nodes that a round must add
-_STEPS = ("overlaps", "turns", "plane", "surface", "holes", "prediction")
+_STEPS = ("overlaps", "turns", "plane", "surface", "holes", "prediction", "end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -236,6 +240,7 @@ def unroll(
     # nearer to the next wrap than to its own a node would be pulled to the wrong one
     reach = float(np.nanmin([params.reach, _REACH_OF_GAP * layout.gap]))
     smallest = max(params.min_component * sizes.sum(), 4)
+    field = _field(prediction, params) if params.joint_iterations else None
     components, left_out = [], 0
     for number, size in enumerate(sizes.tolist()):
         sheet = (
@@ -248,6 +253,9 @@ def unroll(
             continue
         report(4, len(_STEPS), _STEPS[3])
         sheet, state = _complete(sheet, params, reach, prediction, report)
+        if field is not None:
+            report(6, len(_STEPS), _STEPS[5])
+            sheet = _optimised(sheet, state, field, params)
         sheet, state = _above_zero(sheet, state)
         components.append(Unrolled(number=number, sheet=sheet, state=state, n_vertices=size))
     if not components:
@@ -256,6 +264,33 @@ def unroll(
         )
     report(len(_STEPS), len(_STEPS), "done")
     return UnrollResult(solved=solved, components=tuple(components), left_out=left_out)
+
+
+def _field(prediction: PredictionVolume | None, params: UnrollParams) -> "DistanceField | None":
+    """Return the distance field of a prediction on disk."""
+    from tracer.distance_field import DistanceField
+    from tracer.volume import Volume
+
+    if not isinstance(prediction, Volume):
+        return None
+    return DistanceField(prediction, params.threshold)
+
+
+def _optimised(
+    sheet: Sheet, state: NDArray[np.uint8], field: "DistanceField", params: UnrollParams
+) -> Sheet:
+    """Return the sheet after the pass in which all nodes of a window move together."""
+    from tracer.unroll.joint_pass import optimise_sheet
+
+    points = optimise_sheet(
+        sheet.points_xyz,
+        state,
+        sheet.confidence,
+        field,
+        params.step,
+        iterations=params.joint_iterations,
+    )
+    return dataclasses.replace(sheet, points_xyz=points)
 
 
 def _above_zero(sheet: Sheet, state: NDArray[np.uint8]) -> tuple[Sheet, NDArray[np.uint8]]:

@@ -70,7 +70,7 @@ CASES = (
         for what in ("mid-line", "recto")
     ),
     *(Case("clean", level, 160, what) for level in ("normal", "hard") for what in ("3", "6", "10")),
-    *(Case("network", "normal", 160, what) for what in ("64", "96", "160")),
+    *(Case("network", "normal", 96, what) for what in ("32", "48", "96")),
 )
 TINY = (Case("filter", "easy", 96, "recto"), Case("clean", "normal", 96, "6"))
 

@@ -36,7 +36,8 @@ SIZE = 384
 TEXT = "PHILODEMUS"
 LAYERS = 9
 INK_LAYERS = (3, 6)  # the middle three: ink lies on the recto, which is what the surface follows
-TRACE_MUL = 2  # fused at half the resolution of the traces, and grounded back to it
+TRACE_MUL = 1  # steps of the traces between fused vertices
+SCALE = 2  # of grounding
 ENDS = ("forward", "backward")
 RECTO_STEP = 10.0  # voxels between vertices of the true surface that is rendered for comparison
 USED_S: dict[str, float] = {}  # CPU seconds of each command
@@ -112,7 +113,7 @@ def fuse_and_ground(out: Path, traces: list[Path]) -> tuple[Path, Path]:
     (fused,) = (out / "fused").glob("fuse_fill_*")
     pairs = [word for trace in traces for word in (trace, trace / "winding.tif")]
     target = out / "grounded"
-    run("ground", fused, fused / "winding_exact.tif", TRACE_MUL, *pairs, "--out", target)
+    run("ground", fused, fused / "winding_exact.tif", SCALE, *pairs, "--out", target)
     (grounded,) = target.glob("grounding_hr_*")
     return fused, grounded
 

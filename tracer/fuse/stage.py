@@ -21,7 +21,7 @@ from tracer.fuse.sources import Source, align
 from tracer.progress import Progress, silent
 from tracer.unroll.axis import Axis, estimate_axis
 from tracer.unroll.frames import build_frames, orientation_signs, patch_normals
-from tracer.unroll.inpaint import FILLED, inpaint
+from tracer.unroll.inpaint import FILLED, fill_domain, inpaint
 from tracer.unroll.layout import Layout
 from tracer.unroll.overlaps import Contacts, QuadCells, overlap_pairs
 from tracer.unroll.patches import Patches
@@ -31,6 +31,7 @@ from tracer.unroll.resample import Sheet, resample, used_box
 if TYPE_CHECKING:
     from tracer.surface import Surface
 
+_BEYOND_RIM = 0.75  # steps; a node so near to a vertex of a source may lie beyond its rim
 _STEPS = ("overlaps", "plane", "surface", "holes")
 
 
@@ -151,14 +152,18 @@ def fuse(
     plane = flatten(patches, contacts, frames, axis, layout)
     progress(2, len(_STEPS), _STEPS[1])
     step = params.trace_mul * aligned[0].surface.step
-    sheet = resample(patches, layout, plane, 0, step)
+    every = int(np.ceil(params.trace_mul - 1e-9))  # holes are filled at the traces' step or finer
+    sheet = resample(patches, layout, plane, 0, step / every)
     progress(3, len(_STEPS), _STEPS[2])
-    sheet, state = inpaint(
-        sheet,
-        widest=int(params.max_hole / step),
-        margin=int(np.ceil(params.extend / step)),
-    )
+    margin, widest = max(1, int(np.ceil(params.extend * every / step))), params.max_hole / step
+    sheet = sheet.padded(margin)
+    inner = sheet.valid | fill_domain(sheet.valid, int(widest * every), 0)
+    sheet, state = inpaint(sheet, widest=int(widest * every), margin=margin)
     there = np.isfinite(sheet.points_xyz[..., 0]) & (np.nan_to_num(sheet.points_xyz[..., 2]) > 0)
+    if params.extend == 0:
+        there &= inner | _reached(sheet, plane.uv)
+    view = _thinning(there, every)
+    sheet, state, there = _thinned(sheet, view, step), state[view], there[view]
     box = used_box(there)
     sheet, there = sheet.cropped(box), there[box]
     state = np.where(there, state[box], 0).astype(np.uint8)
@@ -169,6 +174,44 @@ def fuse(
         state=state,
         column_winding=_of_columns(winding),
         sources=tuple(aligned),
+    )
+
+
+def _reached(sheet: Sheet, uv: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the nodes that the cells need in which the sources end."""
+    at = ((uv - sheet.origin_uv) / sheet.step)[np.isfinite(uv[:, 0])][:, ::-1]
+    low = np.floor(at).astype(np.int64)
+    reached = np.zeros(sheet.valid.shape, bool)
+    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        node = low + corner
+        use = (np.abs(node - at) < _BEYOND_RIM).all(axis=1)
+        use &= ((node >= 0) & (node < reached.shape)).all(axis=1)
+        reached[tuple(node[use].T)] = True
+    return reached
+
+
+def _thinning(there: NDArray[np.bool_], every: int) -> tuple[slice, slice]:
+    """Return which rows and columns to keep: of every few, those that hold the most nodes."""
+    count = {
+        (row, col): int(there[row::every, col::every].sum())
+        for row in range(every)
+        for col in range(every)
+    }
+    row, col = max(count, key=lambda phase: (count[phase], -phase[0], -phase[1]))
+    return slice(row, None, every), slice(col, None, every)
+
+
+def _thinned(sheet: Sheet, view: tuple[slice, slice], step: float) -> Sheet:
+    """Return some rows and columns of a sheet."""
+    low_u, low_v = sheet.origin_uv
+    return dataclasses.replace(
+        sheet,
+        points_xyz=sheet.points_xyz[view],
+        winding=sheet.winding[view],
+        confidence=sheet.confidence[view],
+        agreeing=sheet.agreeing[view],
+        origin_uv=(low_u + view[1].start * sheet.step, low_v + view[0].start * sheet.step),
+        step=step,
     )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _WIND_TH = 0.3  # windings that differ by less may be the same place
 _FARTHEST = 20.0  # voxels from a source
 _STRETCH = 3.0  # steps of the source per step of the fused surface, relative: more is a tear
+_ASIDE = 0.3  # of the distance that may be along the surface: normals differ
+_RIM = 0.1  # steps of the source that a vertex may lie beyond its rim
 _BAND = 0.5  # wraps; a source is searched band by band, so that its next wrap hides nothing
 _OVERLAP = 0.15  # wraps by which bands overlap on either side: more than a cell spans
 _STATE = {"grounded": 100, "interpolated": 80}
@@ -137,7 +139,14 @@ def _locate(fused: Source, source: Source) -> tuple[NDArray[np.float64], NDArray
     valid = fused.surface.valid & np.isfinite(fused.winding)
     hits = index.query(fused.surface.points_xyz[valid], _FARTHEST)
     near = winding_at(source, hits.rows, hits.cols)
-    same = np.flatnonzero(np.abs(near - fused.winding[valid][hits.point_index]) < _WIND_TH)
+    same = np.abs(near - fused.winding[valid][hits.point_index]) < _WIND_TH
+    at, _ = source.surface.sample(hits.rows, hits.cols)
+    offset = at - fused.surface.points_xyz[valid][hits.point_index]
+    normals = np.nan_to_num(fused.surface.normals()[valid][hits.point_index])
+    across = np.einsum("ij,ij->i", offset, normals)
+    aside = np.sqrt(np.maximum(hits.distances**2 - across**2, 0.0))  # beyond the source's rim
+    same &= aside < np.maximum(_ASIDE * hits.distances, _RIM * source.surface.step)
+    same = np.flatnonzero(same)
     point = hits.point_index[same]
     same = same[np.lexsort((hits.cols[same], hits.rows[same], hits.distances[same], point))]
     point, first = np.unique(hits.point_index[same], return_index=True)  # the nearest of each

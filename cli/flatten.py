@@ -36,7 +36,7 @@ def flatten(
     """Put SURFACE on a regular grid in which lengths, angles and areas are nearly kept.
 
     Prints stretch, shear and area distortion per cell before and after. A trace that is flattened
-    needs no fuse. The part beyond a sheet jump is left out.
+    needs no fuse. Its channels are carried over; parts that no wrap connects are left out.
     """
     from tracer.flatten import flatten as flatten_surface
     from tracer.flatten import measure_distortion
@@ -44,7 +44,7 @@ def flatten(
     from tracer.surface import Surface
     from tracer.unroll.axis import choose_axis
 
-    loaded = Surface.load(surface, channels=())
+    loaded = Surface.load(surface)
     before = measure_distortion(loaded)
     summary(f"before: {before.summary()}")
     if measure:

@@ -28,6 +28,7 @@ _MOST_TOUCHES = 3  # per vertex in the solve; more are redundant and only cost m
 _ANCHOR = 1e-6  # pull towards the guess that fixes what nothing else does
 _TOLERANCE = 1e-4  # of the residual; 0.01 voxel on a plane of 10,000
 _MOST_STEPS = 300
+_FEW_STEPS = 30  # from a good start: long waves are right by then
 _ROUNDS = 2  # of reweighting; jumps are cut already, so that there is little to weigh down
 _AFFINE_FROM = 12  # vertices from which a piece gets an affine map instead of a shift
 _ALONG_TANGENT = 0.5  # cosine from which a bare edge runs around the axis
@@ -58,7 +59,13 @@ class Plane:
 
 
 def flatten(
-    patches: Patches, contacts: Contacts, frames: Frames, axis: Axis, layout: Layout
+    patches: Patches,
+    contacts: Contacts,
+    frames: Frames,
+    axis: Axis,
+    layout: Layout,
+    *,
+    start: NDArray[np.float64] | None = None,
 ) -> Plane:
     """Return the unrolled coordinates of all vertices that count.
 
@@ -74,6 +81,8 @@ def flatten(
         The scroll's axis.
     layout : Layout
         Windings, components and cuts.
+    start : ndarray of float64, shape (n, 2), optional
+        Coordinates to begin with; :func:`first_guess` where omitted.
 
     Returns
     -------
@@ -82,18 +91,19 @@ def flatten(
     """
     active = layout.component >= 0
     matrix, right = _statements(patches, contacts, frames, axis, layout)
-    guess = _guess(patches, axis, layout)
+    guess = first_guess(patches, axis, layout) if start is None else start
     coarse = _coarse_basis(patches, layout, guess)
     column = np.flatnonzero(active)
     number = np.full(patches.n_vertices, -1)
     number[column] = np.arange(len(column))
     matrix = matrix[:, column]
     solution = guess[column]
-    start = solution.copy()
+    anchor = solution.copy()
+    most = _MOST_STEPS if start is None else _FEW_STEPS
     weight = np.ones(len(right))
     steps = 0
     for _ in range(_ROUNDS):
-        solution, used = _solve(matrix, weight, right, solution, start, coarse[column])
+        solution, used = _solve(matrix, weight, right, solution, anchor, coarse[column], most)
         steps += used
         misfit = np.linalg.norm(matrix @ solution - right, axis=1)
         scale = max(3.0 * float(np.median(misfit)), 1e-3) if len(misfit) else 1.0
@@ -195,8 +205,23 @@ def _useful_touches(patches: Patches, contacts: Contacts, layout: Layout) -> NDA
     return np.asarray(chosen)
 
 
-def _guess(patches: Patches, axis: Axis, layout: Layout) -> NDArray[np.float64]:
-    """Return U from the radius integrated over the winding, and V = z."""
+def first_guess(patches: Patches, axis: Axis, layout: Layout) -> NDArray[np.float64]:
+    """Return U from the radius integrated over the winding, and V = z.
+
+    Parameters
+    ----------
+    patches : Patches
+        The patches.
+    axis : Axis
+        The scroll's axis.
+    layout : Layout
+        Windings and components.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 2)
+        Voxels; good to a few percent of the length.
+    """
     active = layout.component >= 0
     if not active.any():
         return np.zeros((patches.n_vertices, 2))
@@ -251,6 +276,7 @@ def _solve(
     start: NDArray[np.float64],
     anchor: NDArray[np.float64],
     coarse: "csr_array",
+    most_steps: int,
 ) -> tuple[NDArray[np.float64], int]:
     """Return the weighted least-squares solution and the number of iterations."""
     from scipy.sparse import csc_array, csr_array, diags_array
@@ -278,7 +304,7 @@ def _solve(
     direction = step = precondition(residual)
     size = np.einsum("ij,ij->j", residual, step)
     goal = _TOLERANCE**2 * np.maximum(np.einsum("ij,ij->j", target, precondition(target)), 1e-30)
-    for iteration in range(_MOST_STEPS):
+    for iteration in range(most_steps):
         if (size <= goal).all():
             return x, iteration
         applied = apply(direction)
@@ -291,4 +317,4 @@ def _solve(
         direction = (
             step + np.where(before > 0, size / np.where(before > 0, before, 1.0), 0.0) * direction
         )
-    return x, _MOST_STEPS
+    return x, most_steps

@@ -72,7 +72,7 @@ CASES = (
     *(Case("clean", level, 160, what) for level in ("normal", "hard") for what in ("3", "6", "10")),
     *(Case("network", "normal", 96, what) for what in ("32", "48", "96")),
 )
-TINY = (Case("filter", "easy", 96, "recto"), Case("clean", "normal", 96, "6"))
+TINY = (Case("filter", "easy", 96, "recto"), Case("clean", "easy", 96, "6"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ class _Known:
     @classmethod
     def of(cls, truth: Truth) -> "_Known":
         depth, height, width = truth.size_zyx
-        first, last = depth // 2 - depth // 8, depth // 2 + depth // 8
+        half = depth // 8 if depth > 100 else 3  # the truth of a voxel takes 5 microseconds
+        first, last = depth // 2 - half, depth // 2 + half
         y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
         distance = np.empty((last - first, height, width), np.float32)
         there = np.empty(distance.shape, np.bool_)

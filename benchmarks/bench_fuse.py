@@ -20,13 +20,16 @@ import numpy as np
 from benchmarks.bench_winding import truth_of
 from benchmarks.growth_inputs import VC3D
 from benchmarks.trace_inputs import Cut, cut_out
+from tracer.check.measures import self_intersections
 from tracer.flatten import measure_distortion
 from tracer.fuse import FuseParams, Source, fuse, ground, load_sources
 from tracer.phantom import Truth
 from tracer.score import score_surfaces
 from tracer.surface import Surface
+from tracer.unroll.inpaint import fill_domain
 from tracer.winding import solve_winding
 
+WIDEST = 1000.0  # voxels; holes that are filled
 Figures = dict[str, float | str]
 VC3D_CPU_S = {"fuse": 420.0, "ground": 2.4}  # from the README of the data
 
@@ -38,7 +41,7 @@ class Case:
     Attributes
     ----------
     name : str
-        "vc3d", "holes", "parts" or "size".
+        "vc3d", "holes", "parts", "narrow" or "size".
     level : str
         "reference", or a level of phantom of 384³.
     radius : float
@@ -58,9 +61,11 @@ CASES = (
     Case("holes", radius=30.0),
     Case("holes", radius=60.0),
     Case("holes", radius=120.0),
+    Case("holes", radius=200.0),
     Case("holes", "normal", radius=40.0),
     Case("parts"),
     Case("parts", "normal"),
+    Case("narrow"),
     Case("size", step=20.0),
     Case("size", step=10.0),
     Case("size", step=5.0),
@@ -76,6 +81,8 @@ def run(case: Case) -> Figures:
     if case.name == "vc3d":
         return _against_vc3d(truth)
     trace, _ = cut_out(truth, Cut(holes=case.radius, step=case.step))
+    if case.name == "narrow":
+        trace = _narrowed(trace)
     sources = [_with_winding(trace)] if case.name != "parts" else _parts(trace)
     fuse(sources[:1], FuseParams(trace_mul=2))  # compiles
     started = time.process_time()
@@ -99,6 +106,15 @@ def run(case: Case) -> Figures:
 def _with_winding(surface: Surface) -> Source:
     values = solve_winding(surface).values.astype(np.float64)
     return Source(surface=surface, winding=values)
+
+
+def _narrowed(trace: Surface) -> Surface:
+    """Return a trace with a single row over the middle third of its columns."""
+    rows, cols = trace.shape
+    valid = trace.valid.copy()
+    valid[:, cols // 3 : 2 * cols // 3] = False
+    valid[rows // 2, cols // 3 : 2 * cols // 3] = trace.valid[rows // 2, cols // 3 : 2 * cols // 3]
+    return dataclasses.replace(trace, valid=valid)
 
 
 def _parts(trace: Surface) -> list[Source]:
@@ -126,11 +142,13 @@ def _quality(surface: Surface, truth: Truth) -> Figures:
         "distance p95": scored.distance_p95,
         "within 3 voxels": scored.within,
         "switch edges": scored.switch_edges,
+        "self-intersections": len(self_intersections(surface)),
         "stretch, median": distortion.stretch_median,
         "shear, median, degrees": distortion.shear_median_deg,
         "area distortion, median": distortion.area_median,
     }
-    filled = surface.valid & (surface.channels["state"] == 80)
+    on_trace = surface.channels["state"] == 100  # what lies beyond their rim is no hole
+    filled = surface.valid & fill_domain(on_trace, int(WIDEST / surface.step), 0)
     if filled.any():
         off = np.abs(truth.distance(surface.points_xyz[filled].astype(np.float64)))
         figures["hole nodes"] = int(filled.sum())

@@ -13,6 +13,7 @@ from tracer.errors import TracerError, TracerWarning
 # name: (module below tracer.cli, one-line help). Listed here, not discovered, so that
 # `tracer --help` imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "Go from a scan or a prediction to rendered layers; resumable."),
     "info": ("info", "Say what a volume, collection or surface is."),
     "prepare": ("prepare", "Turn scans and blocks into an OME-Zarr volume."),
     "phantom": ("phantom", "Make a synthetic scroll with exact ground truth."),

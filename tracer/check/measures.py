@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tracer.volume import Volume
 
 ON_PREDICTION_VX = (1.0, 2.0, 5.0)
+_INPAINTED = 80  # in the channel state
 _BATCH = 20_000  # vertices looked up at a time
 _OWN_CELLS = 1  # a quad so near on the grid is the edge's own surroundings
 
@@ -127,7 +128,7 @@ def self_intersections(surface: "Surface") -> NDArray[np.int32]:
 
 
 def on_prediction(field: "DistanceField", surface: "Surface") -> tuple[float, ...]:
-    """Return the shares of the vertices near the prediction.
+    """Return the shares of the vertices near the prediction; inpainted ones do not count.
 
     Parameters
     ----------
@@ -141,7 +142,10 @@ def on_prediction(field: "DistanceField", surface: "Surface") -> tuple[float, ..
     tuple of float
         Within 1, 2 and 5 voxels.
     """
-    points = surface.points_xyz[surface.valid].astype(np.float64)
+    asked = surface.valid.copy()
+    if "state" in surface.channels:  # of fused surfaces: inpainted vertices bridge its holes
+        asked &= surface.channels["state"] != _INPAINTED
+    points = surface.points_xyz[asked].astype(np.float64)
     near = np.zeros(len(ON_PREDICTION_VX))
     for first in range(0, len(points), _BATCH):
         distance = field.sample(points[first : first + _BATCH])

@@ -92,7 +92,7 @@ def minimise_stretch(
     Returns
     -------
     ndarray of float64, shape (n, 2)
-        Coordinates; no cell that was right way up is turned over.
+        Coordinates; no cell that takes part is turned over: on a fine grid a sample of them.
 
     Notes
     -----
@@ -106,13 +106,14 @@ def minimise_stretch(
     B. Smith, F. de Goes, T. Kim, "Analytic Eigensystems for Isotropic Distortion Energies", ACM
     Trans. Graph. 38(1), 2019.
     """
-    cells = _sound(_cells(patches, quads), uv)
+    stride = max(1, math.ceil(math.sqrt(len(quads) / _MOST_CELLS)))
+    cells = _cells(patches, _sampled(patches, quads, stride))
+    if stride > 1:
+        cells = _one_of_each_kind(cells, patches, stride)
+    cells = _sound(cells, uv)
     if len(cells.corners) < 4:
         return uv
-    stride = max(1, math.ceil(math.sqrt(len(cells.corners) / 4 / _MOST_CELLS)))
     basis = _basis(patches, np.isfinite(uv[:, 0]), stride)
-    if stride > 1:
-        cells = _sampled(cells, patches, stride)
     energy = _energy(cells.jacobians(uv), cells.area)
     for _ in range(_ROUNDS):
         change = _direction(cells, uv, basis)
@@ -150,7 +151,8 @@ def _cells(patches: Patches, quads: NDArray[np.int32]) -> _Cells:
     good = (width > 1e-6) & (height > 1e-6)
     mean = area[good].mean() if good.any() else 1.0
     found = _Cells(cell=cell, which=which, corners=corners, slopes=slopes, area=area / mean)
-    return _chosen(found, np.bincount(cell[~good], minlength=len(quads))[cell] == 0)
+    degenerate = np.bincount(cell[~good], minlength=len(quads)) > 0
+    return _chosen(found, np.asarray(~degenerate[cell]))
 
 
 def _chosen(cells: _Cells, keep: NDArray[np.bool_]) -> _Cells:
@@ -165,7 +167,7 @@ def _chosen(cells: _Cells, keep: NDArray[np.bool_]) -> _Cells:
 
 def _sound(cells: _Cells, uv: NDArray[np.float64]) -> _Cells:
     """Return the cells that lie in the plane the same way up as most, and are not torn."""
-    cells = _chosen(cells, np.isfinite(uv[cells.corners]).all(axis=(1, 2)))
+    cells = _chosen(cells, np.asarray(np.isfinite(uv[cells.corners]).all(axis=(1, 2))))
     jacobian = cells.jacobians(uv)
     upright = np.linalg.det(jacobian) > 0
     if 2 * upright.sum() < len(upright):  # rows run against the plane's orientation: mirror
@@ -174,18 +176,23 @@ def _sound(cells: _Cells, uv: NDArray[np.float64]) -> _Cells:
     singular = np.linalg.svd(jacobian, compute_uv=False)
     whole = (singular[:, 0] < _TORN) & (singular[:, 1] > 1.0 / _TORN)
     bad = np.unique(cells.cell[~(upright & whole)])
-    return _chosen(cells, ~np.isin(cells.cell, bad))
+    return _chosen(cells, np.asarray(~np.isin(cells.cell, bad)))
 
 
-def _sampled(cells: _Cells, patches: Patches, stride: int) -> _Cells:
-    """Return four triangles of each block, one of each kind: one alone would not see it twist."""
-    place = patches.grid[cells.corners[:, 0], 1:]
-    place = (place - np.stack([cells.which >= 2, cells.which % 2 == 1], axis=1)) % stride
+def _sampled(patches: Patches, quads: NDArray[np.int32], stride: int) -> NDArray[np.int32]:
+    """Return four cells of each block of nodes."""
+    place = patches.grid[quads[:, 0], 1:] % stride
     low = stride // 4
-    wanted = np.where(
-        np.stack([cells.which >= 2, cells.which % 2 == 1], axis=1), stride - 1 - low, low
-    )
-    return _chosen(cells, (place == wanted).all(axis=1))
+    return np.asarray(quads[((place == low) | (place == stride - 1 - low)).all(axis=1)])
+
+
+def _one_of_each_kind(cells: _Cells, patches: Patches, stride: int) -> _Cells:
+    """Return a triangle of each cell, of another corner in each: one would not see a twist."""
+    beyond = np.stack([cells.which >= 2, cells.which % 2 == 1], axis=1)
+    place = (patches.grid[cells.corners[:, 0], 1:] - beyond) % stride
+    low = stride // 4
+    keep = (place == np.where(beyond, stride - 1 - low, low)).all(axis=1)
+    return _chosen(cells, np.asarray(keep))
 
 
 def _basis(patches: Patches, active: NDArray[np.bool_], stride: int) -> "csr_array":

@@ -27,6 +27,9 @@ from tracer.winding.neighbours import Neighbours, find_neighbours
 if TYPE_CHECKING:
     from tracer.surface import Surface
 
+# equations between vertices: a, b, total[a] - total[b], weight
+Claims = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
 _TOUCH = 2.0  # voxels within which the surface meets itself
 _ONE_GAP = (0.5, 1.6)  # a wrap seen at this many gaps is the next one
 _SMALLEST_JUMP = 8  # edges: the border of an island of 2 x 2 nodes; fewer are noise
@@ -327,11 +330,12 @@ def _renumber(
     piece, whole, n_pieces = split_pieces(n, turns, patches.edges[hold])
     number = np.full(shape, -1, np.int64)
     number[patches.grid[:, 1], patches.grid[:, 2]] = np.arange(n)
-    a, b, shift, weight = _across_jumps(number, loose, slips, turns, handedness)
-    ray = _along_rays(number, loose, neighbours, turns, handedness)
-    a, b, shift, weight = (
-        np.concatenate(pair) for pair in zip((a, b, shift, weight), ray, strict=True)
+    claims = (
+        _across_jumps(number, loose, slips, turns, handedness),
+        *_along_rays(number, loose, neighbours, turns, handedness),
     )
+    a, b, shift = (np.concatenate([claim[k] for claim in claims]) for k in range(3))
+    weight = np.concatenate([claim[3] for claim in claims])
     votes = tally(
         piece[a].astype(np.int64), piece[b].astype(np.int64), shift - whole[a] + whole[b], weight
     )
@@ -347,7 +351,7 @@ def _across_jumps(
     slips: tuple[Slips, Slips],
     turns: NDArray[np.float64],
     handedness: int,
-) -> tuple[NDArray[np.int64], ...]:
+) -> Claims:
     """Return equations between the vertices before and after a run of edges that jump."""
     found: list[tuple[int, int, int]] = []
     for axis, slip in enumerate(slips):
@@ -386,9 +390,9 @@ def _along_rays(
     neighbours: Neighbours,
     turns: NDArray[np.float64],
     handedness: int,
-) -> tuple[NDArray[np.int64], ...]:
+) -> list[Claims]:
     """Return equations between wraps that see each other one gap apart."""
-    parts = []
+    parts: list[Claims] = []
     for side, sign in ((0, 1), (1, -1)):
         ratio = neighbours.distance[side] / neighbours.gap
         use = np.isfinite(ratio) & (ratio > _ONE_GAP[0]) & (ratio < _ONE_GAP[1])
@@ -398,8 +402,7 @@ def _along_rays(
         a, b = a[free], b[free]
         shift = whole_turns_between(turns, a.astype(np.int32), b.astype(np.int32))
         parts.append((a, b, shift + handedness * sign, np.full(len(a), 0.5)))
-    a, b, shift, weight = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return a, b, shift, weight
+    return parts
 
 
 def _settle(

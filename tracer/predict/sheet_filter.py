@@ -244,11 +244,8 @@ def filter_block(
     ndarray of uint8, shape (z, y, x)
         0 off the sheets and where the grey value is 0, which is where a masked CT holds nothing.
     """
-    from tracer.kernels.sheet_filter import (
-        average_along_sheet,
-        mark_ridges,
-        shift_along_normals,
-    )
+    from tracer.kernels.sheet_filter import average_along_sheet, mark_ridges
+    from tracer.kernels.sheet_shift import shift_along_normals
 
     reach = FilterReach.of(params)
     frame = reach.shift + reach.ridge + reach.disc

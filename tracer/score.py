@@ -60,6 +60,8 @@ class Figures:
         Median deviation of quads from their nominal area, relative.
     hole_vx2 : float
         Nominal area of the holes that the surface encloses, square voxels.
+    self_intersections : int
+        Grid edges that cross another part of their surface.
     """
 
     area_vx2: float
@@ -75,6 +77,7 @@ class Figures:
     length_distortion: float
     area_distortion: float
     hole_vx2: float
+    self_intersections: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,9 @@ class Score(Figures):
             f"{100 * self.switch_rate:.2f} % of the area, {self.switch_edges} edges\n"
             f"normals off by {self.normal_median_deg:.1f} degrees (p95 {self.normal_p95_deg:.1f}); "
             f"distortion of lengths {100 * self.length_distortion:.1f} %, "
-            f"of areas {100 * self.area_distortion:.1f} % (medians); holes {self.hole_vx2:.0f} vx2"
+            f"of areas {100 * self.area_distortion:.1f} % (medians); "
+            f"holes {self.hole_vx2:.0f} vx2, "
+            f"{self.self_intersections} edges cross their own surface"
         )
 
 
@@ -160,6 +165,7 @@ class _Measured:
     switched_vx2: float
     switch_edges: int
     hole_vx2: float
+    self_intersections: int
 
 
 def _nullable(value: Any) -> Any:
@@ -309,6 +315,7 @@ def _figures(measured: list[_Measured]) -> dict[str, Any]:
         "length_distortion": _percentile(pooled("edge_error"), 50),
         "area_distortion": _percentile(pooled("quad_error"), 50),
         "hole_vx2": sum(one.hole_vx2 for one in measured),
+        "self_intersections": sum(one.self_intersections for one in measured),
     }
 
 
@@ -318,6 +325,8 @@ def _percentile(values: NDArray[np.float64], percent: float) -> float:
 
 def _measure(surface: "Surface", truth: "Truth") -> _Measured:
     """Return what is measured on one surface."""
+    from tracer.check.measures import self_intersections
+
     valid = surface.valid
     points = np.where(valid[..., None], surface.points_xyz, np.nan).astype(np.float64)
     located = truth.locate(points)
@@ -343,6 +352,7 @@ def _measure(surface: "Surface", truth: "Truth") -> _Measured:
         switched_vx2=float(vertices[valid & (offsets != 0)].sum()),
         switch_edges=int(sum(jump.sum() for jump in jumps)),
         hole_vx2=_enclosed_cells(valid) * step_row * step_col,
+        self_intersections=len(self_intersections(surface)),
     )
 
 

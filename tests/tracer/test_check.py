@@ -5,14 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from spirals import STEP, spiral
 
 from tracer.atomic import write_json
 from tracer.check import CheckParams, check
 from tracer.check.measures import folded_cells, hole_cells, self_intersections
-from tracer.check.page import as_html
-from tracer.check.pictures import crossings
+from tracer.check.page import MOST_PASSING, as_html
+from tracer.check.pictures import crossings, grid_pictures, slice_picture
+from tracer.check.report import Checked, Problem, Report
 from tracer.cli.main import main
 from tracer.surface import Surface
 
@@ -113,6 +115,61 @@ def test_check__finds_what_cannot_be_read(tmp_path):
     path = save(flat(), tmp_path)
     (path / "x.tif").write_bytes(b"II*\x00")
     assert codes(path) == {"unreadable"}
+
+
+def test_check__finds_channels_that_are_missing_and_vertices_that_are_no_numbers(tmp_path):
+    path = save(flat(), tmp_path)
+    edit_meta(path, channels=["confidence"])
+    (one,) = check([path], CheckParams(), together=False).surfaces
+    assert one.verdict == "fail"
+    assert "confidence.tif" in one.problems[0].text
+    edit_meta(path, channels=[])
+    x = tifffile.imread(path / "x.tif")
+    x[2, 3] = np.nan
+    tifffile.imwrite(path / "x.tif", x)
+    (one,) = check([path], CheckParams(), together=False).surfaces
+    assert [problem.code for problem in one.problems] == ["unreadable"]
+    assert "vertex (2, 3) is nan" in one.problems[0].text
+
+
+@pytest.mark.slow
+def test_check__reads_what_vc3d_and_others_wrote(shared_data):
+    found = {}
+    for name in ("vc3d/trace", "vc3d/fuse", "vc3d/ground", "real/pherc0172_tifxyz"):
+        report = check([shared_data / name], CheckParams(), together=False)
+        found[name] = [
+            {p.code for p in one.problems if p.level == "fail"} for one in report.surfaces
+        ]
+    assert found == {
+        "vc3d/trace": [set()],
+        "vc3d/fuse": [{"bbox"}],
+        "vc3d/ground": [set()],
+        "real/pherc0172_tifxyz": [{"scale"}] * 3,
+    }
+
+
+def test_check__marks_the_places_of_a_jump(tmp_path):
+    surface, _ = spiral(3, jump=30)
+    report = check([save(surface, tmp_path)], CheckParams())
+    (problem,) = (p for p in report.surfaces[0].problems if p.code == "jump")
+    assert problem.cells
+    assert all(25 <= col <= 35 for _, col in problem.cells)
+    marked = grid_pictures(surface, None, problem.cells)
+    plain = grid_pictures(surface, None)
+    assert [title for title in plain if plain[title] != marked[title]] == [list(plain)[-1]]
+    assert slice_picture(surface, 2, None, problem.cells) != slice_picture(surface, 2)
+
+
+def test_as_html__leaves_out_what_passes_in_a_large_collection():
+    def surfaces(n):
+        return tuple(Checked(name=f"p{k}", path="", figures={}, problems=()) for k in range(n))
+
+    bad = Checked(name="bad", path="", figures={}, problems=(Problem("fold", "fail", "<f>"),))
+    page = as_html(Report((*surfaces(MOST_PASSING), bad)))
+    assert f"{MOST_PASSING} more surfaces pass" in page
+    assert "&lt;f&gt;" in page
+    assert len(page) < 2000
+    assert "<td>p0</td>" in as_html(Report(surfaces(3)))
 
 
 def test_check__warns_of_area_and_overlaps(tmp_path):

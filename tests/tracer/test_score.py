@@ -40,6 +40,7 @@ def test_score_surfaces__of_the_true_recto_is_perfect(truth):
     assert score.length_distortion < 0.1
     assert score.outside < 0.02
     assert score.hole_vx2 == 0.0
+    assert score.self_intersections == 0
     assert score.area_cm2 == pytest.approx(score.area_vx2 * 7.91e-4**2)
     assert len(score.surfaces) == score.n_surfaces == 1
 
@@ -86,6 +87,17 @@ def test_score_surfaces__finds_a_planted_switch(truth):
     assert second.switch_rate == 0.0
     pooled = first.switch_rate * first.area_vx2 / score.area_vx2
     assert score.switch_rate == pytest.approx(pooled, rel=1e-3)
+
+
+def test_score_surfaces__counts_self_intersections(truth):
+    first = truth.theta_range[0] + 2.5 * np.pi
+    theta, z = np.meshgrid(first + np.linspace(0, 2.4 * np.pi, 160), np.arange(30, 90, STEP))
+    lean = 0.2 * (z - 60) / 30  # over one turn it falls back through its own beginning
+    falls = patch(truth, theta, z, truth.pitch * (lean - 1) * (theta - first) / (2 * np.pi))
+    assert falls.valid.mean() > 0.9
+    score = score_surfaces([falls, truth.recto_surface(STEP)], truth)
+    assert score.self_intersections == score.surfaces[0].self_intersections > 0
+    assert "cross their own surface" in score.summary()
 
 
 def test_score_surfaces__finds_a_gradual_switch(truth):

@@ -6,13 +6,14 @@ import warnings
 from typing import TYPE_CHECKING
 
 from tracer.check import pictures
-from tracer.check.stage import FAIL, PASS, WARN, Checked, Report
+from tracer.check.report import FAIL, PASS, WARN, Checked, Report
 from tracer.errors import TracerError
 
 if TYPE_CHECKING:
     from tracer.volume import Volume
 
 MOST_PICTURED = 20  # surfaces with pictures: the failing ones first
+MOST_PASSING = 500  # surfaces up to which those that pass are in the table
 _STYLE = """
 body{font:14px system-ui,sans-serif;margin:24px;background:#fff;color:#222}
 table{border-collapse:collapse}td,th{padding:3px 10px;text-align:left;border-bottom:1px solid #ddd}
@@ -54,14 +55,18 @@ def as_html(report: Report, volume: "Volume | None" = None) -> str:
 def _table(report: Report) -> str:
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in _COLUMNS)
     rows = [f"<table><tr><th>surface</th><th>verdict</th>{head}<th>problems</th></tr>"]
-    for one in report.surfaces:
+    few = len(report.surfaces) <= MOST_PASSING
+    listed = [one for one in report.surfaces if few or one.verdict != PASS]
+    for one in listed:
         cells = "".join(f"<td>{one.figures.get(name, '')}</td>" for name in _COLUMNS)
         problems = html.escape("; ".join(problem.text for problem in one.problems))
         rows.append(
             f"<tr><td>{html.escape(one.name)}</td><td class='{one.verdict}'>{one.verdict}</td>"
             f"{cells}<td>{problems}</td></tr>"
         )
-    return "\n".join([*rows, "</table>"])
+    left_out = len(report.surfaces) - len(listed)
+    more = f"<p>{left_out} more surfaces pass.</p>" if left_out else ""
+    return "\n".join([*rows, "</table>", more])
 
 
 def _section(one: Checked, volume: "Volume | None") -> str:
@@ -76,12 +81,13 @@ def _section(one: Checked, volume: "Volume | None") -> str:
         winding = solve_winding(surface).values
     except TracerError:
         winding = None
+    cells = [cell for problem in one.problems for cell in problem.cells]
     images = {
-        f"slice across {name}": pictures.slice_picture(surface, axis, volume)
+        f"slice across {name}": pictures.slice_picture(surface, axis, volume, cells)
         for axis, name in enumerate("xyz")
     }
     if surface.valid_quads.any():
-        images |= pictures.grid_pictures(surface, winding)
+        images |= pictures.grid_pictures(surface, winding, cells)
     figures = "".join(
         f"<figure><img alt='{title}' src='data:image/png;base64,"
         f"{base64.b64encode(png).decode()}'><figcaption>{title}</figcaption></figure>"

@@ -1,12 +1,15 @@
 """Pictures of a surface as PNG bytes: three slices, winding, confidence, distortion, holes."""
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.unroll.pictures import heat, rainbow
+
+Cells = Sequence[tuple[int, int]]
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 _SLICE_PIXELS = 420
 _GRID_PIXELS = 640
 _LINE = (90, 235, 90)
+_SUSPECT = (255, 210, 40)
+_RING = 5  # pixels, radius of a mark
+_SLAB = 20  # voxels from the slice within which places are marked
 _BEHIND = 24  # grey of a slice without a volume
 _WORST_STRETCH = 0.3  # shown as the darkest colour
 _MARGIN = 20  # voxels around the surface
@@ -55,8 +61,13 @@ def crossings(surface: "Surface", axis: int, value: float) -> NDArray[np.float64
     return ends[np.isfinite(ends[..., 0])].reshape(-1, 2, 3)
 
 
-def slice_picture(surface: "Surface", axis: int, volume: "Volume | None" = None) -> bytes:
-    """Return the middle slice across an axis with the surface drawn in.
+def slice_picture(
+    surface: "Surface",
+    axis: int,
+    volume: "Volume | None" = None,
+    suspects: Cells = (),
+) -> bytes:
+    """Return a slice across an axis with the surface drawn in, and places to look at as circles.
 
     Parameters
     ----------
@@ -66,6 +77,8 @@ def slice_picture(surface: "Surface", axis: int, volume: "Volume | None" = None)
         0, 1, 2 for the slice across x, y, z.
     volume : Volume, optional
         Shown behind.
+    suspects : sequence of (row, col)
+        Places to look at: the slice goes through the first, or else through the middle.
 
     Returns
     -------
@@ -75,9 +88,13 @@ def slice_picture(surface: "Surface", axis: int, volume: "Volume | None" = None)
     from PIL import Image, ImageDraw
 
     low, high = surface.bbox_xyz
-    at = round(float(np.median(surface.points_xyz[surface.valid][:, axis])))
+    marked = _places(surface, suspects)
+    here = marked[0] if len(marked) else np.median(surface.points_xyz[surface.valid], axis=0)
+    at = round(float(here[axis]))
     shown = [k for k in range(3) if k != axis]
     low, high = np.floor(low - _MARGIN), np.ceil(high + _MARGIN)
+    if volume is not None:
+        low = np.maximum(low, 0)
     zoom = _SLICE_PIXELS / max(float((high - low)[shown].max()), 1.0)
     size = tuple(max(1, round(float(n) * zoom)) for n in (high - low)[shown])
     if volume is None:
@@ -92,15 +109,26 @@ def slice_picture(surface: "Surface", axis: int, volume: "Volume | None" = None)
         block = volume.read(level, tuple(start.tolist()), tuple(stop.tolist())).squeeze(axis=plane)
         grey = (block // (257 if block.dtype == np.uint16 else 1)).astype(np.uint8)
         picture = Image.fromarray(grey).convert("RGB").resize((size[0], size[1]))
-        low = np.maximum(low, 0)
     pen = ImageDraw.Draw(picture)
     for line in crossings(surface, axis, at + 0.5):
         ends = (line - low)[:, shown] * zoom
         pen.line([tuple(end) for end in ends.tolist()], fill=_LINE, width=2)
+    for x, y in ((marked[np.abs(marked[:, axis] - at) < _SLAB] - low)[:, shown] * zoom).tolist():
+        pen.ellipse([x - _RING, y - _RING, x + _RING, y + _RING], outline=_SUSPECT)
     return _png(picture)
 
 
-def grid_pictures(surface: "Surface", winding: NDArray[np.float32] | None) -> dict[str, bytes]:
+def _places(surface: "Surface", cells: Cells) -> NDArray[np.float64]:
+    """Return where the valid ones of some vertices lie, shape (n, 3)."""
+    at = np.array(cells, np.int64).reshape(-1, 2)
+    at = at[((at >= 0) & (at < surface.shape)).all(axis=1)]
+    rows, cols = at[surface.valid[tuple(at.T)]].T
+    return surface.points_xyz[rows, cols].astype(np.float64)
+
+
+def grid_pictures(
+    surface: "Surface", winding: NDArray[np.float32] | None, suspects: Cells = ()
+) -> dict[str, bytes]:
     """Return pictures of the grid of a surface.
 
     Parameters
@@ -109,11 +137,14 @@ def grid_pictures(surface: "Surface", winding: NDArray[np.float32] | None) -> di
         A surface.
     winding : ndarray of float32, shape (rows, cols), optional
         Its winding.
+    suspects : sequence of (row, col)
+        Places to look at.
 
     Returns
     -------
     dict
-        Title to PNG: winding, confidence (where there is such a channel), distortion, holes.
+        Title to PNG: winding, confidence (where there is such a channel), distortion, holes with
+        folds and suspects.
     """
     from tracer.check.measures import folded_cells
     from tracer.flatten import cell_maps
@@ -132,7 +163,10 @@ def grid_pictures(surface: "Surface", winding: NDArray[np.float32] | None) -> di
     shape = np.where(surface.valid[..., None], [90, 160, 235], [20, 20, 20]).astype(np.uint8)
     folded = np.pad(folded_cells(surface), ((0, 1), (0, 1)))
     shape[folded] = (255, 60, 60)
-    found["holes (dark) and folds (red)"] = shape
+    for row, col in suspects:
+        if row < shape.shape[0] and col < shape.shape[1]:
+            shape[row, col] = _SUSPECT
+    found["holes (dark), folds (red), suspects (yellow)"] = shape
     return {title: grid_png(pixels) for title, pixels in found.items()}
 
 

@@ -7,131 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracer.check import measures
 from tracer.check.params import CheckParams
+from tracer.check.report import FAIL, WARN, Checked, Problem, Report
 from tracer.errors import TracerError
 from tracer.progress import Progress, silent
 from tracer.workers import run_tasks
 
 if TYPE_CHECKING:
     from tracer.surface import Surface
+    from tracer.unroll.suspects import Suspect
 
-FAIL, WARN, PASS = "fail", "warn", "pass"
+_MOST_CELLS = 64  # of one problem that are kept for pictures and JSON
 _SUSPECT_KINDS = ("jump", "minority")  # of unroll's suspects, those that are a patch's own fault
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is wrong with a surface.
-
-    Attributes
-    ----------
-    code : str
-        What kind: ``unreadable``, ``scale``, ``bbox``, ``area``, ``jump``, ``fold``,
-        ``self-intersection``, ``hole``, ``stretch``, ``islands``, ``prediction``, ``overlap`` or
-        ``suspect``.
-    level : str
-        ``fail`` or ``warn``.
-    text : str
-        One sentence.
-    """
-
-    code: str
-    level: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """One surface and what was found.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    path : str
-        Where it lies.
-    figures : dict
-        What was measured; JSON values.
-    problems : tuple of Problem
-        What is wrong.
-    """
-
-    name: str
-    path: str
-    figures: dict[str, Any]
-    problems: tuple[Problem, ...]
-
-    @property
-    def verdict(self) -> str:
-        """Return the worst level of its problems.
-
-        Returns
-        -------
-        str
-            ``fail``, ``warn`` or ``pass``.
-        """
-        levels = {problem.level for problem in self.problems}
-        return next((level for level in (FAIL, WARN) if level in levels), PASS)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object.
-
-        Returns
-        -------
-        dict
-            Name, verdict, problems, figures.
-        """
-        return {
-            "name": self.name,
-            "verdict": self.verdict,
-            "problems": [dataclasses.asdict(problem) for problem in self.problems],
-            "figures": self.figures,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All surfaces that were checked.
-
-    Attributes
-    ----------
-    surfaces : tuple of Checked
-        In the order of the paths.
-    """
-
-    surfaces: tuple[Checked, ...]
-
-    def count(self, verdict: str) -> int:
-        """Return how many surfaces have a verdict.
-
-        Parameters
-        ----------
-        verdict : str
-            ``fail``, ``warn`` or ``pass``.
-
-        Returns
-        -------
-        int
-            Number of surfaces.
-        """
-        return sum(one.verdict == verdict for one in self.surfaces)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object.
-
-        Returns
-        -------
-        dict
-            Counts and surfaces.
-        """
-        return {
-            "surfaces": len(self.surfaces),
-            **{verdict: self.count(verdict) for verdict in (PASS, WARN, FAIL)},
-            "area_vx2": round(sum(s.figures.get("area_vx2", 0.0) for s in self.surfaces), 1),
-            "checked": [surface.to_json() for surface in self.surfaces],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +32,6 @@ class _Task:
     params: CheckParams
     prediction: str | None
     ct: str | None
-    siblings: frozenset[str]
 
 
 def check(
@@ -184,10 +73,14 @@ def check(
 
     found = find_surfaces(paths)
     siblings = {folder: frozenset(_names(folder)) for folder in {path.parent for path in found}}
-    tasks = [_Task(path, params, prediction, ct, siblings[path.parent]) for path in found]
+    tasks = [_Task(path, params, prediction, ct) for path in found]
     checked: dict[int, Checked] = {}
     for done, (index, one) in enumerate(run_tasks(_check_one, tasks, workers)):
-        checked[index] = one
+        # Here, not in the worker: sending all names with each of many tasks would be quadratic.
+        stale = (
+            _overlap_problems(found[index], siblings[found[index].parent]) if one.figures else []
+        )
+        checked[index] = dataclasses.replace(one, problems=(*one.problems, *stale))
         progress(done + 1, len(tasks), one.name)
     surfaces = [checked[index] for index in range(len(tasks))]
     if together:
@@ -219,7 +112,6 @@ def _check_one(task: _Task) -> Checked:
         return Checked(name=path.name, path=str(path), figures={}, problems=(problem,))
     figures, problems = measure(surface, task.params)
     problems += _against_volumes(surface, task, figures)
-    problems += _overlap_problems(path, task.siblings)
     return Checked(name=path.name, path=str(path), figures=figures, problems=tuple(problems))
 
 
@@ -298,8 +190,10 @@ def _shape_problems(
 
     problems = []
     cells = int(surface.valid_quads.sum())
-    folded = int(measures.folded_cells(surface).sum())
-    crossing = len(measures.self_intersections(surface))
+    folds = np.argwhere(measures.folded_cells(surface))
+    folded = len(folds)
+    crossed = measures.self_intersections(surface)
+    crossing = len(crossed)
     holes, missing = measures.hole_cells(surface.valid)
     islands = measures.count_islands(surface.valid)
     distortion = measure_distortion(surface)
@@ -312,11 +206,11 @@ def _shape_problems(
         "distortion": distortion.to_json(),
     }
     if folded > params.max_folds * cells:
-        problems.append(Problem("fold", FAIL, f"{folded} cells are folded back"))
+        text = f"{folded} cells are folded back"
+        problems.append(Problem("fold", FAIL, text, _as_cells(folds)))
     if crossing > params.max_intersections:
-        problems.append(
-            Problem("self-intersection", FAIL, f"{crossing} edges cross another part of it")
-        )
+        text = f"{crossing} edges cross another part of it"
+        problems.append(Problem("self-intersection", FAIL, text, _as_cells(crossed)))
     if holes:
         level = FAIL if figures["hole_share"] > params.max_hole_share else WARN
         share = 100 * figures["hole_share"]
@@ -330,6 +224,11 @@ def _shape_problems(
             )
         )
     return problems
+
+
+def _as_cells(grid: NDArray[Any]) -> tuple[tuple[int, int], ...]:
+    """Return the first places of an array as tuples."""
+    return tuple((int(row), int(col)) for row, col in grid[:_MOST_CELLS])
 
 
 def _jump_problems(
@@ -348,7 +247,8 @@ def _jump_problems(
         return []
     x, y, z = jumps[0].xyz
     text = f"jumps to another wrap at {len(jumps)} places, first at {x:.0f} {y:.0f} {z:.0f}"
-    return [Problem("jump", FAIL, text)]
+    cells = tuple((row, col) for jump in jumps for row in jump.rows for col in jump.cols)
+    return [Problem("jump", FAIL, text, cells[:_MOST_CELLS])]
 
 
 def _against_volumes(surface: "Surface", task: _Task, figures: dict[str, Any]) -> list[Problem]:
@@ -397,24 +297,23 @@ def _with_suspects(folder: Path, surfaces: list[Checked]) -> list[Checked]:
         suspects = find_suspects(solve(load_patches(usable), UnrollParams()))
     except TracerError:
         return surfaces  # nothing overlaps: each surface has been judged by itself
-    blamed: dict[str, list[str]] = {}
+    blamed: dict[str, list[Suspect]] = {}
     for suspect in suspects:
         if suspect.kind in _SUSPECT_KINDS:
-            x, y, z = suspect.xyz
-            blamed.setdefault(suspect.patch, []).append(
-                f"{suspect.kind} at {x:.0f} {y:.0f} {z:.0f}"
-            )
+            blamed.setdefault(suspect.patch, []).append(suspect)
     return [
-        dataclasses.replace(
-            one,
-            problems=(
-                *one.problems,
-                Problem(
-                    "suspect", FAIL, f"the other patches say: {'; '.join(blamed[one.name][:3])}"
-                ),
-            ),
-        )
+        dataclasses.replace(one, problems=(*one.problems, _suspect_problem(blamed[one.name])))
         if one.name in blamed and Path(one.path).parent == folder
         else one
         for one in surfaces
     ]
+
+
+def _suspect_problem(suspects: "list[Suspect]") -> Problem:
+    """Return what the other patches say about one."""
+    places = [
+        f"{one.kind} at " + " ".join(f"{value:.0f}" for value in one.xyz) for one in suspects[:3]
+    ]
+    cells = tuple(cell for one in suspects for cell in one.cells)
+    text = f"the other patches say: {'; '.join(places)}"
+    return Problem("suspect", FAIL, text, cells[:_MOST_CELLS])

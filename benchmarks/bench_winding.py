@@ -58,11 +58,13 @@ CASES = (
     Case("correct", "hard"),
     Case("jumps"),
     Case("jumps", "normal"),
+    Case("jumps", "hard"),
     Case("size", step=10.0),
     Case("size", step=5.0),
     Case("size", step=2.0),
     Case("flatten"),
     Case("flatten", "normal"),
+    Case("flatten", "hard"),
 )
 TINY = (Case("correct", few=True),)
 

@@ -58,7 +58,7 @@ def crossings(surface: "Surface", axis: int, value: float) -> NDArray[np.float64
         met.append(np.where(crosses[:, None], point, np.nan))
     ends = np.stack(met, axis=1)
     ends = ends[np.isfinite(ends[..., 0]).sum(axis=1) == 2]
-    return ends[np.isfinite(ends[..., 0])].reshape(-1, 2, 3)
+    return np.asarray(ends[np.isfinite(ends[..., 0])].reshape(-1, 2, 3))
 
 
 def slice_picture(
@@ -123,7 +123,7 @@ def _places(surface: "Surface", cells: Cells) -> NDArray[np.float64]:
     at = np.array(cells, np.int64).reshape(-1, 2)
     at = at[((at >= 0) & (at < surface.shape)).all(axis=1)]
     rows, cols = at[surface.valid[tuple(at.T)]].T
-    return surface.points_xyz[rows, cols].astype(np.float64)
+    return np.asarray(surface.points_xyz[rows, cols], np.float64)
 
 
 def grid_pictures(

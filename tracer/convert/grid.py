@@ -93,12 +93,12 @@ def resample(surface: "Surface", step: float) -> "Surface":
         max(1, round((n - 1) / (scale * step)) + 1)
         for n, scale in zip(surface.shape, surface.scale[::-1], strict=True)
     )
-    at = np.meshgrid(
+    grids = np.meshgrid(
         np.arange(rows) * step * surface.scale[1],
         np.arange(cols) * step * surface.scale[0],
         indexing="ij",
     )
-    at = [np.minimum(a, n - 1.0) for a, n in zip(at, surface.shape, strict=True)]
+    at = [np.minimum(grid, n - 1.0) for grid, n in zip(grids, surface.shape, strict=True)]
     points, valid = surface.sample(*at)
     nearest = tuple(np.rint(a).astype(np.int64) for a in at)
     return dataclasses.replace(

@@ -76,11 +76,10 @@ def mesh_of(surface: "Surface", *, every: int = 1) -> Mesh:
     if not quads.any():
         raise ParamsError(f"{surface.name or 'surface'}: no quad is left; keep more of the grid")
     number = np.full(valid.shape, -1, np.int64)
-    corners = (slice(None, -1), slice(1, None))
     used = np.zeros(valid.shape, bool)
-    for r in corners:
-        for c in corners:
-            used[r, c] |= quads
+    for r in (0, 1):
+        for c in (0, 1):
+            used[r : r + quads.shape[0], c : c + quads.shape[1]] |= quads
     number[used] = np.arange(used.sum())
     a, b = number[:-1, :-1][quads], number[:-1, 1:][quads]
     c, d = number[1:, 1:][quads], number[1:, :-1][quads]

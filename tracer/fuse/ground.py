@@ -146,15 +146,15 @@ def _locate(fused: Source, source: Source) -> tuple[NDArray[np.float64], NDArray
     across = np.einsum("ij,ij->i", offset, normals)
     aside = np.sqrt(np.maximum(hits.distances**2 - across**2, 0.0))  # beyond the source's rim
     same &= aside < np.maximum(_ASIDE * hits.distances, _RIM * source.surface.step)
-    same = np.flatnonzero(same)
-    point = hits.point_index[same]
-    same = same[np.lexsort((hits.cols[same], hits.rows[same], hits.distances[same], point))]
-    point, first = np.unique(hits.point_index[same], return_index=True)  # the nearest of each
-    same = same[first]
+    kept = np.flatnonzero(same)
+    point = hits.point_index[kept]
+    kept = kept[np.lexsort((hits.cols[kept], hits.rows[kept], hits.distances[kept], point))]
+    point, first = np.unique(hits.point_index[kept], return_index=True)  # the nearest of each
+    kept = kept[first]
     rows, cols = (part[point] for part in np.nonzero(valid))
     location = np.full((*valid.shape, 2), np.nan)
     found = np.zeros(valid.shape, bool)
-    location[rows, cols] = np.stack([hits.rows[same], hits.cols[same]], axis=1)
+    location[rows, cols] = np.stack([hits.rows[kept], hits.cols[kept]], axis=1)
     found[rows, cols] = True
     return location, found
 

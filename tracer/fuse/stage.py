@@ -249,7 +249,7 @@ def _layout(
     handedness = 1 if (forward * (winding[j] - winding[i]))[~cut].sum() >= 0 else -1
     corners = winding[contacts.corners(patches)]
     agree = (np.abs(corners - winding[contacts.vertex][:, None]) < wind_th).all(axis=1)
-    contacts = contacts.select(agree)
+    contacts = contacts.select(np.asarray(agree))
     support = np.bincount(contacts.vertex, minlength=patches.n_vertices).astype(np.int32)
     layout = Layout(
         winding=winding,
@@ -270,4 +270,4 @@ def _of_columns(winding: NDArray[np.float64]) -> NDArray[np.float64]:
     columns = np.arange(winding.shape[1])
     known = np.isfinite(winding).any(axis=0)
     median = np.array([np.nanmedian(winding[:, c]) for c in columns[known]])
-    return np.interp(columns, columns[known], median)
+    return np.asarray(np.interp(columns, columns[known], median))

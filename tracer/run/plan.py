@@ -63,6 +63,7 @@ def make_plan(
         In order.
     """
     steps: list[Step] = []
+    words: tuple[str, ...]
     paths, files = out / "paths", out / PARAMS
     if prediction is None and ct is not None:
         prediction = str(out / "prediction.zarr")

@@ -36,6 +36,7 @@ _SMALLEST_JUMP = 8  # edges: the border of an island of 2 x 2 nodes; fewer are n
 _LEAST_SLIP = 0.5  # of a gap, at three quarters of the edges where numbers alone say jump
 _KNOWN_SLIPS = 0.5  # share of these edges that must have one
 _WHOLE = 0.8  # share of the rows from which on numbers alone are believed
+_ECHO = 3  # nodes from a jump within which what is seen is the jump
 _FINEST = 10.0  # voxels; of a finer grid every few nodes decide: jumps span a gap between wraps
 _STEPS = ("overlaps", "neighbours", "turns")
 
@@ -239,7 +240,9 @@ def solve_winding(
     turns = axis.turns(patches.points_xyz)
     total = np.rint(layout.handedness * layout.winding - turns).astype(np.int64)
     slips = _slips(surface, patches, frames, neighbours)
-    edge_turns = _edge_turns(patches, slips, layout.cut, turns, total, layout.handedness)
+    edge_turns = _edge_turns(
+        patches, slips, neighbours, layout.cut, turns, total, layout.handedness
+    )
     total, component = _renumber(
         patches, edge_turns, slips, neighbours, turns, layout.handedness, surface.shape
     )
@@ -272,6 +275,7 @@ def _slips(
 def _edge_turns(
     patches: Patches,
     slips: tuple[Slips, Slips],
+    neighbours: Neighbours,
     cut: NDArray[np.bool_],
     turns: NDArray[np.float64],
     total: NDArray[np.int64],
@@ -288,13 +292,32 @@ def _edge_turns(
     place = _places(patches, met != 0, slips[0].turns.shape)
     for k in range(place.max(initial=-1) + 1):
         here = place == k
-        if np.ptp(rows[here]) + 1 >= _WHOLE * slips[0].turns.shape[0]:
-            continue
         slip = of_gap[here]
         known = slip[np.isfinite(slip)]
-        if len(known) < _KNOWN_SLIPS * len(slip) or np.percentile(known, 25) < _LEAST_SLIP:
+        if len(known) >= _KNOWN_SLIPS * len(slip) and np.percentile(known, 25) >= _LEAST_SLIP:
+            continue
+        whole = np.ptp(rows[here]) + 1 >= _WHOLE * slips[0].turns.shape[0]
+        if not whole or _is_echo(rows[here], cols[here], slips, neighbours):
             met[here] = 0
     return np.where(met != 0, met, jump)
+
+
+def _is_echo(
+    rows: NDArray[np.int32],
+    cols: NDArray[np.int32],
+    slips: tuple[Slips, Slips],
+    neighbours: Neighbours,
+) -> bool:
+    """Return whether nodes that do not slip see a wrap that does: numbers cannot tell the two."""
+    from scipy import ndimage
+
+    jumping = (slips[0].turns != 0) | (slips[1].turns != 0)
+    if jumping[rows, cols].any():
+        return False
+    near = ndimage.binary_dilation(jumping, np.ones((3, 3)), iterations=_ECHO)
+    seen = neighbours.row[:, rows, cols], neighbours.col[:, rows, cols]
+    hit = (near[seen] & (seen[0] >= 0)).any(axis=0)
+    return bool(hit.mean() > 0.5)
 
 
 def _places(

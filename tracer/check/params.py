@@ -20,6 +20,11 @@ class CheckParams(Params):
         0.25, ge=0, description="share that the stored area may be off (VC3D counts nominal cells)"
     )
     max_jumps: int = Field(0, ge=0, description="places where the surface jumps to another wrap")
+    max_tail: int = Field(
+        7,
+        ge=0,
+        description="connected vertices that hang between sheets, as the other patches see it",
+    )
     max_folds: float = Field(
         0.001, ge=0, description="share of the cells folded back by more than a right angle"
     )

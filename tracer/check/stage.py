@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from tracer.unroll.suspects import Suspect
 
 _MOST_CELLS = 64  # of one problem that are kept for pictures and JSON
-_SUSPECT_KINDS = ("jump", "minority")  # of unroll's suspects, those that are a patch's own fault
+_SUSPECT_KINDS = ("jump", "minority")  # of unroll's suspects: a patch's own fault for sure
+_HOLES_WORTH_A_WORD = 0.02  # of the cells; most patches have a pin-hole
+_FEWEST_TAIL = 4  # vertices between sheets that are worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def check(
     if together:
         for folder in paths:
             if not (folder / "meta.json").exists():
-                surfaces = _with_suspects(folder, surfaces)
+                surfaces = _with_suspects(folder, surfaces, params.max_tail)
     return Report(tuple(surfaces))
 
 
@@ -211,7 +213,7 @@ def _shape_problems(
     if crossing > params.max_intersections:
         text = f"{crossing} edges cross another part of it"
         problems.append(Problem("self-intersection", FAIL, text, _as_cells(crossed)))
-    if holes:
+    if figures["hole_share"] > _HOLES_WORTH_A_WORD:
         level = FAIL if figures["hole_share"] > params.max_hole_share else WARN
         share = 100 * figures["hole_share"]
         problems.append(Problem("hole", level, f"{holes} holes, {share:.1f} % of the cells"))
@@ -283,7 +285,7 @@ def _overlap_problems(path: Path, siblings: frozenset[str]) -> list[Problem]:
     return [Problem("overlap", WARN, text)]
 
 
-def _with_suspects(folder: Path, surfaces: list[Checked]) -> list[Checked]:
+def _with_suspects(folder: Path, surfaces: list[Checked], max_tail: int) -> list[Checked]:
     """Return the surfaces with what laying the whole collection out says about them."""
     from tracer.unroll.params import UnrollParams
     from tracer.unroll.patches import load_patches
@@ -299,21 +301,26 @@ def _with_suspects(folder: Path, surfaces: list[Checked]) -> list[Checked]:
         return surfaces  # nothing overlaps: each surface has been judged by itself
     blamed: dict[str, list[Suspect]] = {}
     for suspect in suspects:
-        if suspect.kind in _SUSPECT_KINDS:
+        is_tail = suspect.kind == "tail" and suspect.vertices >= _FEWEST_TAIL
+        if is_tail or suspect.kind in _SUSPECT_KINDS:
             blamed.setdefault(suspect.patch, []).append(suspect)
     return [
-        dataclasses.replace(one, problems=(*one.problems, _suspect_problem(blamed[one.name])))
+        dataclasses.replace(
+            one, problems=(*one.problems, _suspect_problem(blamed[one.name], max_tail))
+        )
         if one.name in blamed and Path(one.path).parent == folder
         else one
         for one in surfaces
     ]
 
 
-def _suspect_problem(suspects: "list[Suspect]") -> Problem:
+def _suspect_problem(suspects: "list[Suspect]", max_tail: int) -> Problem:
     """Return what the other patches say about one."""
+    fails = any(one.kind != "tail" or one.vertices > max_tail for one in suspects)
     places = [
-        f"{one.kind} at " + " ".join(f"{value:.0f}" for value in one.xyz) for one in suspects[:3]
+        f"{one.kind} of {one.vertices} at " + " ".join(f"{value:.0f}" for value in one.xyz)
+        for one in suspects[:3]
     ]
     cells = tuple(cell for one in suspects for cell in one.cells)
     text = f"the other patches say: {'; '.join(places)}"
-    return Problem("suspect", FAIL, text, cells[:_MOST_CELLS])
+    return Problem("suspect", FAIL if fails else WARN, text, cells[:_MOST_CELLS])

@@ -97,6 +97,36 @@ ROWS = (
         "all",
     ),
     Row(
+        "unroll our patches of a normal phantom: coverage, switches, median distance",
+        "{unroll/grown, normal, prediction/coverage:.3f}, "
+        "{unroll/grown, normal, prediction/switch_rate:.3f}, "
+        "{unroll/grown, normal, prediction/distance_median:.2f}",
+        "-",
+        "0.99, 0.001, 0.2",
+    ),
+    Row(
+        "winding of VC3D's trace: mean error, wraps",
+        "**{winding/vc3d/mean error, wraps:.4f}**",
+        "{winding/vc3d/VC3D, mean error, wraps:.2f}",
+        "0.02",
+    ),
+    Row(
+        "sheet jumps planted in traces, found",
+        "{winding/jumps, level reference/found:.0f} of "
+        "{winding/jumps, level reference/planted:.0f}",
+        "-",
+        "all",
+    ),
+    Row(
+        "fuse VC3D's trace: median distance / within 3 voxels / switch edges",
+        "{fuse/vc3d/distance median:.2f} / {fuse/vc3d/within 3 voxels:.3f} / "
+        "{fuse/vc3d/switch edges:.0f}",
+        "{fuse/vc3d/VC3D, fuse, distance median:.2f} / "
+        "{fuse/vc3d/VC3D, fuse, within 3 voxels:.3f} / "
+        "{fuse/vc3d/VC3D, fuse, switch edges:.0f}",
+    ),
+    Row("the same, CPU-s", "{fuse/vc3d/cpu_s:.1f}", "420", "42"),
+    Row(
         "distance transform, time / that of `edt`",
         "{distance_field/sheets/transform / edt:.2f}",
         "-",

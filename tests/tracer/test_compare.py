@@ -106,6 +106,17 @@ def test_read_point_collections__of_vc3d(shared_data):
     assert not collections[0].is_absolute
 
 
+@pytest.mark.slow
+def test_compare__what_vc3d_wrote(shared_data):
+    vc3d = shared_data / "vc3d"
+    found = compare(vc3d / "trace", vc3d / "patches_expanded")
+    assert (found.a.surfaces, found.b.surfaces) == (1, 248)
+    assert found.a.covered > 0.99
+    assert found.a.distance_median < 0.5
+    assert 0.1 < found.b.covered < 0.5  # the trace has not got far
+    assert found.b.normal_median_deg < 15
+
+
 def test_compare_command__prints_and_draws(tmp_path, capsys):
     a, b = part(0, 60).save(tmp_path / "a"), part(10, 60).save(tmp_path / "b")
     picture = tmp_path / "far.png"

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -55,6 +56,32 @@ def test_write_unrolled__every_suspect_listed_has_its_picture(result, tmp_path):
             assert image.size == (720, 720)
             colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
             assert len(colours) > 3
+
+
+def test_write_unrolled__groups_that_do_not_touch_are_named_and_drawn(tmp_path):
+    low, high = collection(30, z=(10.0, 60.0), seed=2), collection(30, z=(110.0, 150.0), seed=3)
+    low = [cut_at(surface, 0, 70) for surface in low]
+    high = [cut_at(surface, 95, 200) for surface in high]
+    high = [dataclasses.replace(s, meta={"uuid": f"high_{k}"}) for k, s in enumerate(high)]
+    result = unroll(Patches.from_surfaces(low + high), PARAMS)
+    paths = write_unrolled(result, tmp_path / "flat", PARAMS)
+    assert [path.name for path in paths][:2] == ["flat", "flat_component_1"]
+    value = json.loads((paths[0] / REPORT / "suspects.json").read_text())
+    listed = value["components"]
+    assert [entry["component"] for entry in listed] == list(range(len(listed)))
+    sides = [{name.startswith("high") for name in entry["patches"]} for entry in listed]
+    assert all(len(side) == 1 for side in sides)
+    assert set.union(*sides) == {True, False}
+    assert (paths[0] / REPORT / "component_1" / "section.png").exists()
+
+
+def cut_at(surface, low, high):
+    """Return the part of a patch between two heights."""
+    z = surface.points_xyz[..., 2]
+    valid = surface.valid & (z > low) & (z < high)
+    return dataclasses.replace(
+        surface, points_xyz=np.where(valid[..., None], surface.points_xyz, -1), valid=valid
+    )
 
 
 def test_write_unrolled__section_shows_every_turn(result, tmp_path):

@@ -1,5 +1,6 @@
 """Write an unrolling: surfaces, suspects, holes, point collections, pictures."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -234,11 +235,12 @@ def write_unrolled(
     for name, absolute in (("windings_absolute.json", True), ("windings_relative.json", False)):
         write_json(report / name, winding_collections(result, absolute=absolute))
     if pictures:
-        for unrolled in result.components[:1]:
-            plane_pictures(unrolled, result.solved, report)
+        for unrolled in result.components:
+            folder = report / f"component_{unrolled.number}" if unrolled.number else report
+            plane_pictures(unrolled, result.solved, folder)
             section_picture(
                 unrolled,
-                report / "section.png",
+                folder / "section.png",
                 prediction=prediction,
                 threshold=params.threshold,
             )
@@ -288,5 +290,36 @@ def write_suspects(
             entry["picture"] = name
         listed.append(entry)
     path = report / "suspects.json"
-    write_json(path, {"suspects": listed, "patches": len(solved.patches.names)})
+    write_json(
+        path,
+        {
+            "suspects": listed,
+            "patches": len(solved.patches.names),
+            "components": component_members(solved),
+        },
+    )
     return path
+
+
+def component_members(solved: Solved) -> list[dict[str, Any]]:
+    """Return which patches each component is made of.
+
+    Parameters
+    ----------
+    solved : Solved
+        The patches.
+
+    Returns
+    -------
+    list of dict
+        ``component`` (0 is the largest), ``vertices`` and ``patches`` (names; a patch that was cut
+        can belong to several).
+    """
+    component, owner = solved.layout.component, solved.patches.grid[:, 0]
+    order = np.argsort(component, kind="stable")
+    starts = np.searchsorted(component[order], np.arange(solved.layout.n_components + 1))
+    members = []
+    for number, (first, last) in enumerate(itertools.pairwise(starts.tolist())):
+        names = [solved.patches.names[index] for index in np.unique(owner[order[first:last]])]
+        members.append({"component": number, "vertices": last - first, "patches": names})
+    return members

@@ -174,7 +174,6 @@ def test_make_dataset__nnunet_plans_trains_and_predicts(tmp_path):
 
     from tracer.phantom import make_phantom
     from tracer.phantom.params import PhantomParams
-    from tracer.predict import stages
     from tracer.predict.dataset import DatasetParams, make_dataset
 
     pairs = []
@@ -203,8 +202,9 @@ def test_make_dataset__nnunet_plans_trains_and_predicts(tmp_path):
     train = (60, "3d_fullres", 0, "-tr", "nnUNetTrainer_1epoch", "-device", "cpu")
     _nnunet("train", *train, cwd=tmp_path, nnUNet_n_proc_DA="0")
     (model,) = (tmp_path / "results/Dataset060_Sheets").iterdir()
-    ct, label = Volume.open(pairs[1][0]), Volume.open(pairs[1][1])
-    params = NetworkParams(device="cpu", mirroring=False)
-    predict_with_network(ct, tmp_path / "found.zarr", [model], params)
-    score = stages.score(Volume.open(tmp_path / "found.zarr"), label)
-    assert score.surface_dice > 0.3  # one epoch: it has learnt where sheets are
+    ct = Volume.open(pairs[1][0])
+    predict_with_network(ct, tmp_path / "found.zarr", [model], ODDS)
+    found, sheet = _read(tmp_path / "found.zarr"), _read(pairs[1][1]) > 0
+    assert ct.shape_zyx == found.shape
+    # One epoch of a tiny network: unsure of everything, but surer where there is a sheet.
+    assert found[sheet].mean() > 1.5 * found[~sheet].mean()

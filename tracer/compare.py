@@ -13,9 +13,9 @@ from tracer.progress import Progress, silent
 if TYPE_CHECKING:
     from tracer.spatial_index import SpatialIndex
     from tracer.surface import Surface
+    from tracer.unroll.axis import Axis
 
 _FARTHEST = 16.0  # voxels; what is further is not covered, half the gap between most wraps
-_SWITCH = 0.5  # wraps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +58,9 @@ class Comparison:
     tolerance : float
         Voxels within which a vertex is covered.
     winding_disagreement : float
-        Share of the common vertices of two single surfaces whose windings differ by more than half
-        a wrap once direction and offset agree: one of them has switched sheets. NaN for
-        collections, and where the surfaces do not meet.
+        Share of the common vertices at which a surface of A and one of B part by whole turns about
+        the axis from where they agree most: one of them has switched sheets. NaN where nothing is
+        common.
     far : ndarray of float32, shape (rows, cols)
         Distance of every vertex of a single surface A from B, voxels; 16 beyond. Empty for
         collections.
@@ -108,7 +108,7 @@ class Comparison:
             )
         if not np.isnan(self.winding_disagreement):
             lines.append(
-                f"windings differ at {100 * self.winding_disagreement:.2f} % of the common vertices"
+                f"sheets switched at {100 * self.winding_disagreement:.2f} % of the common vertices"
             )
         return "\n".join(lines)
 
@@ -154,11 +154,10 @@ def compare(a: Path, b: Path, *, tolerance: float = 3.0, progress: Progress = si
         progress(number + 1, 2, ("A to B", "B to A")[number])
     single = len(sides[0]) == len(sides[1]) == 1
     far = np.empty((0, 0), np.float32)
-    disagreement = float("nan")
+    disagreement = _winding_disagreement(sides[0], sides[1], indexes[1], tolerance)
     if single:
         far = np.full(sides[0][0].shape, np.nan, np.float32)
         far[sides[0][0].valid] = seen[0][1]
-        disagreement = _winding_disagreement(sides[0][0], sides[1][0])
     return Comparison(
         a=seen[0][0],
         b=seen[1][0],
@@ -206,24 +205,56 @@ def _side(
     return side, distance
 
 
-def _winding_disagreement(a: "Surface", b: "Surface") -> float:
-    """Return the share of the common vertices at which the windings differ."""
-    from tracer.errors import TracerError
-    from tracer.fuse.sources import Source, align, winding_at
-    from tracer.spatial_index import SpatialIndex
-    from tracer.winding import solve_winding
+def _winding_disagreement(
+    a: list["Surface"], b: list["Surface"], index: "SpatialIndex", tolerance: float
+) -> float:
+    """Return the share of the common vertices at which one of two surfaces has switched sheets.
 
+    The azimuth about the axis is unwrapped over each grid. At a common place two surfaces then
+    differ by whole turns, the same everywhere unless one of them has changed sheets in between.
+    """
+    from tracer.errors import TracerError
+    from tracer.unroll.axis import estimate_axis
+
+    points = np.concatenate([s.points_xyz[s.valid] for s in (*a, *b)])
+    normals = np.concatenate([s.normals()[s.valid] for s in (*a, *b)])
+    known = np.isfinite(normals[:, 0])
     try:
-        sources = [Source(surface=s, winding=solve_winding(s).values.astype(float)) for s in (a, b)]
-        first, second = align(sources)
+        axis = estimate_axis(points[known], normals[known])
     except TracerError:
         return float("nan")
-    known = np.isfinite(first.winding)
-    index = SpatialIndex.from_surfaces({"b": b})
-    hits = index.query(a.points_xyz[known], _FARTHEST)
-    off = winding_at(second, hits.rows, hits.cols) - first.winding[known][hits.point_index]
-    off = off[np.isfinite(off)]
-    return float((np.abs(off) > _SWITCH).mean()) if len(off) else float("nan")
+    unwrapped = [_unwrap(surface, axis) for surface in b]
+    differing = common = 0
+    for surface in a:
+        total, part = (grid[surface.valid] for grid in _unwrap(surface, axis))
+        hits = index.query(surface.points_xyz[surface.valid], tolerance)
+        theirs = np.full((2, len(hits.distances)), np.nan)
+        for number in np.unique(hits.patch_index):
+            on = hits.patch_index == number
+            at = (np.rint(hits.rows[on]).astype(int), np.rint(hits.cols[on]).astype(int))
+            theirs[:, on] = [grid[at] for grid in unwrapped[number]]
+        use = theirs[1] >= 0
+        off = np.rint(total[hits.point_index] - theirs[0])[use]
+        keys = np.stack([part[hits.point_index], hits.patch_index, theirs[1]])[:, use]
+        _, pair = np.unique(keys, axis=1, return_inverse=True)
+        order = np.argsort(pair.ravel(), kind="stable")
+        starts = np.flatnonzero(np.diff(pair.ravel()[order], prepend=-1))
+        for group in np.split(off[order], starts[1:]):
+            if len(group):
+                common += len(group)
+                differing += len(group) - int(np.unique(group, return_counts=True)[1].max())
+    return differing / common if common else float("nan")
+
+
+def _unwrap(surface: "Surface", axis: "Axis") -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return turns about the axis, continuous over each connected part, and the parts; -1 none."""
+    from tracer.kernels.score import unwrap_angles
+
+    turns = np.where(surface.valid, axis.turns(surface.points_xyz), 0.0)
+    whole, part = np.zeros(turns.shape, np.int64), np.empty(turns.shape, np.int64)
+    work = np.empty((4, turns.size), np.int64)
+    unwrap_angles(2 * np.pi * turns, surface.valid, np.zeros(turns.shape), work, whole, part)
+    return turns + whole, part
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,93 @@
+"""Growth of a trace: thresholds that relax only where it would end, and a window that slides."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tracer.kernels.trace_growth import grow_generation
+from tracer.kernels.trace_state import PatchTable, TraceWork
+from tracer.trace.params import TraceParams
+from tracer.trace.state import Trace, most_columns
+
+AfterGeneration = Callable[[Trace], bool]
+"""Called after every generation; False stops the growth."""
+
+_ALL = 1 << 62
+
+
+def grow(
+    trace: Trace,
+    table: PatchTable,
+    work: TraceWork,
+    params: TraceParams,
+    after_generation: AfterGeneration,
+) -> None:
+    """Grow a trace until nothing can be added or the caller stops it.
+
+    Parameters
+    ----------
+    trace : Trace
+        The trace; grows in place.
+    table : PatchTable
+        The patches.
+    work : TraceWork
+        Scratch.
+    params : TraceParams
+        Parameters.
+    after_generation : callable
+        Called with the trace after every generation; False stops.
+    """
+    most = most_columns(params)
+    while not trace.finished:
+        if _one_generation(trace, table, work, params):
+            trace.generation += 1
+            if not after_generation(trace):
+                return
+            continue
+        full = trace.used_cols >= trace.last_col
+        if full and trace.last_col < most:
+            # two columns stay in reach, so that the window's left rim is never a rim of the trace
+            trace.first_col = max(trace.last_col - params.window // 2, trace.first_col)
+            trace.last_col = min(trace.first_col + params.window, most)
+        else:
+            trace.finished = True
+
+
+def _one_generation(trace: Trace, table: PatchTable, work: TraceWork, params: TraceParams) -> int:
+    """Return the number of nodes added at the strictest threshold at which there are any."""
+    trace.make_room(trace.last_col + 2)
+
+    def attempt(threshold: int, only_right: bool, most: int) -> int:
+        counts = np.zeros(3, np.int64)
+        n = grow_generation(
+            table,
+            trace.state,
+            trace.limits,
+            work,
+            trace.first_col,
+            trace.last_col,
+            trace.generation + 1,
+            threshold,
+            only_right,
+            most,
+            counts,
+        )
+        trace.refused += counts
+        return int(n)
+
+    for threshold in sorted(
+        {params.inlier_base_threshold, max(params.consensus_default_th, 1)}, reverse=True
+    ):
+        added = attempt(threshold, False, _ALL)
+        if added:
+            return added
+    for threshold in range(params.consensus_default_th - 1, params.consensus_limit_th - 1, -1):
+        added = attempt(threshold, True, 1)
+        if added:
+            return added
+    # the rims are ends of the trace as well: its last columns get what little support there is
+    for threshold in range(params.consensus_default_th - 1, params.consensus_limit_th - 1, -1):
+        added = attempt(threshold, False, 1)
+        if added:
+            return added
+    return 0

@@ -1,0 +1,128 @@
+"""Parameters of the consensus trace, with VC3D's key names."""
+
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from tracer.params import Params
+
+
+class TraceParams(Params):
+    """Parameters of `tracer trace`; lengths in voxels of the full-resolution volume."""
+
+    # the last three belong to a joint optimisation of the window, which there is not yet
+    ignored_keys: ClassVar[frozenset[str]] = frozenset(
+        {
+            "cache_root",
+            "cache_size",
+            "mode",
+            "search_effort",
+            "tgt_dir",
+            "thread_limit",
+            "global_steps_per_window",
+            "straight_weight_3D",
+            "dist_loss_3d_w",
+        }
+    )
+
+    flip_x: bool = Field(False, description="Grow towards the other end of the scroll.")
+    src_step: float = Field(20.0, gt=0, description="Step of the surface written, voxels.")
+    step: int = Field(10, ge=1, le=100, description="Cells of it between nodes of the trace.")
+    max_width: float = Field(80000.0, gt=0, description="Widest trace, voxels.")
+    inlier_base_threshold: int = Field(
+        20, ge=1, description="Consensus that a node needs at first, in residuals that agree."
+    )
+    consensus_default_th: int = Field(
+        10, ge=1, description="Consensus that suffices where nothing reaches the one above."
+    )
+    consensus_limit_th: int = Field(
+        2, ge=1, description="Consensus that suffices where the trace would end otherwise."
+    )
+    local_cost_inl_th: float = Field(
+        0.2, gt=0, description="Cost on a patch below which the patch supports a node."
+    )
+    same_surface_th: float = Field(
+        2.0, gt=0, description="Patches closer than this are the same sheet, voxels."
+    )
+    straight_weight: float = Field(0.7, ge=0, description="Weight of straightness on a patch.")
+    dist_loss_2d_w: float = Field(1.0, ge=0, description="Weight of distances on a patch.")
+    z_loc_loss_w: float = Field(
+        0.1, ge=0, description="Weight of heights: rows follow the volume's z axis."
+    )
+    sliding_w_scale: float = Field(1.0, gt=0, description="Width of the window; 1 is 2000 voxels.")
+    straight_min_count: int = Field(
+        1, ge=0, le=6, description="Straight triples that a patch needs to support a node."
+    )
+    z_range: tuple[float, float] | None = Field(
+        None, description="Lowest and highest z to trace, voxels."
+    )
+    z_min: float | None = Field(None, description="Lowest z to trace, voxels.")
+    z_max: float | None = Field(None, description="Highest z to trace, voxels.")
+    rng_seed: int | None = Field(
+        None, ge=0, description="Recorded; the trace draws no random numbers."
+    )
+    max_against: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Share of the residuals that may belong to patches that lead elsewhere.",
+    )
+    winding_check: bool = Field(
+        True,
+        description="Lay out all patches first and cut them where they jump between wraps; not "
+        "done where a suspects.json is found.",
+    )
+    preview_every: int = Field(
+        50, ge=1, description="Generations between previews, from which a trace can be resumed."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse thresholds and ranges in the wrong order."""
+        if self.consensus_limit_th > self.consensus_default_th:
+            raise ValueError(
+                f"consensus_limit_th {self.consensus_limit_th} is above consensus_default_th "
+                f"{self.consensus_default_th}; the limit is the laxer one"
+            )
+        low, high = self.heights()
+        if not low < high:
+            raise ValueError(f"the range of z is empty: {low} to {high}")
+        return self
+
+    def heights(self) -> tuple[float, float]:
+        """Return between which heights to trace.
+
+        Returns
+        -------
+        tuple of float
+            Lowest and highest z, infinite where there is no limit; `z_range` and `z_min`, `z_max`
+            both count.
+        """
+        low, high = self.z_range or (float("-inf"), float("inf"))
+        if self.z_min is not None:
+            low = max(low, self.z_min)
+        if self.z_max is not None:
+            high = min(high, self.z_max)
+        return low, high
+
+    @property
+    def spacing(self) -> float:
+        """Return the distance of neighbouring nodes.
+
+        Returns
+        -------
+        float
+            Voxels.
+        """
+        return self.step * self.src_step
+
+    @property
+    def window(self) -> int:
+        """Return how many columns the window has.
+
+        Returns
+        -------
+        int
+            At least 6: two frozen neighbours on the left, some to grow.
+        """
+        return max(round(2.0 * 1000.0 / self.spacing * self.sliding_w_scale), 6)

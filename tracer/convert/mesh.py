@@ -77,9 +77,9 @@ def mesh_of(surface: "Surface", *, every: int = 1) -> Mesh:
         raise ParamsError(f"{surface.name or 'surface'}: no quad is left; keep more of the grid")
     number = np.full(valid.shape, -1, np.int64)
     used = np.zeros(valid.shape, bool)
-    for r in (0, 1):
-        for c in (0, 1):
-            used[r : r + quads.shape[0], c : c + quads.shape[1]] |= quads
+    for row in (0, 1):
+        for col in (0, 1):
+            used[row : row + quads.shape[0], col : col + quads.shape[1]] |= quads
     number[used] = np.arange(used.sum())
     a, b = number[:-1, :-1][quads], number[:-1, 1:][quads]
     c, d = number[1:, 1:][quads], number[1:, :-1][quads]

@@ -1,5 +1,7 @@
 """The surface of a trace: fine, with what is known about every vertex, as tifxyz."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,7 +68,7 @@ def trace_surface(trace: Trace, table: PatchTable, work: TraceWork, params: Trac
         raise NothingFoundError("the trace has no surface; choose another seed patch")
     at = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     box = (slice(at[0][0], at[0][-1] + 1), slice(at[1][0], at[1][-1] + 1))
-    channels = {
+    channels: dict[str, NDArray[Any]] = {
         "confidence": confidence,
         "support": support,
         "inliers_sum": _nearest(state.support, rows, cols, step).astype(np.uint16),
@@ -79,7 +81,7 @@ def trace_surface(trace: Trace, table: PatchTable, work: TraceWork, params: Trac
         valid=there,
         scale=(1.0 / params.src_step, 1.0 / params.src_step),
         channels={
-            name: np.where(there, grid[box][turn], grid.dtype.type(0))
+            name: np.where(there, grid[box][turn], 0).astype(grid.dtype)
             for name, grid in channels.items()
         },
     )

@@ -97,14 +97,6 @@ ROWS = (
         "all",
     ),
     Row(
-        "unroll our patches of a normal phantom: coverage, switches, median distance",
-        "{unroll/grown, normal, prediction/coverage:.3f}, "
-        "{unroll/grown, normal, prediction/switch_rate:.3f}, "
-        "{unroll/grown, normal, prediction/distance_median:.2f}",
-        "-",
-        "0.99, 0.001, 0.2",
-    ),
-    Row(
         "winding of VC3D's trace: mean error, wraps",
         "**{winding/vc3d/mean error, wraps:.4f}**",
         "{winding/vc3d/VC3D, mean error, wraps:.2f}",

@@ -184,7 +184,7 @@ def test_volume__with_a_damaged_chunk(place, capsys, command):
     for chunk in damaged:
         chunk.write_bytes(b"no blosc")
     assert damaged
-    refuse(place, capsys, COMMANDS_ON_A_PREDICTION[command], "pred.zarr/0/0")
+    refuse(place, capsys, COMMANDS_ON_A_PREDICTION[command], "pred.zarr/0/")
 
 
 def test_surface__without_meta_json(place, capsys, on_a_surface):

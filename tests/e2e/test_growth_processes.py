@@ -106,7 +106,7 @@ def test_seed__killed_in_the_middle_leaves_finished_patches_only(
 ):
     paths = place / "paths"
     words = ("seed", sheet_prediction, paths, place / "seed.json")
-    process = start(*words, "--count", 1000, "--workers", workers)
+    process = start(*words, "--count", 100_000, "--workers", workers)
     wait_until(lambda: n_finished(paths) >= 6 or process.poll() is not None)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= (0 if workers == 1 else 2)
@@ -114,7 +114,7 @@ def test_seed__killed_in_the_middle_leaves_finished_patches_only(
     assert finish(process)[0] == -signal.SIGKILL
     _, alive = psutil.wait_procs(children, timeout=30.0)
     assert alive == [], "workers outlive their parent"
-    assert 6 <= len(assert_sound(paths)) < 1000
+    assert 6 <= len(assert_sound(paths)) < 100_000
 
     killed = contents_by_seed(paths)
     seed(sheet_volume, place / "again", small_params(), count=6)
@@ -274,7 +274,7 @@ def test_seed_and_expand__into_a_read_only_collection_is_an_error(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_seed__interrupted_ends_with_130(sheet_prediction, place, workers):
     paths = place / "paths"
-    words = ("seed", sheet_prediction, paths, place / "seed.json", "--count", 1000)
+    words = ("seed", sheet_prediction, paths, place / "seed.json", "--count", 100_000)
     process = start(*words, "--workers", workers, start_new_session=True)
     wait_until(lambda: n_finished(paths) >= 3 or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it as well

@@ -30,8 +30,9 @@ def place(tmp_path_factory):
     scroll, prediction, params = out / "scroll", out / "scroll/prediction.zarr", out / "seed.json"
     params.write_text(json.dumps({**GROWTH, "cache_root": str(out / "cache")}))
     run("phantom", scroll, "--size", SIZE, "--level", "easy", "--text", "OX", "--rng-seed", 1)
-    run("seed", prediction, out / "paths", params, "--count", 2)
-    run("expand", prediction, out / "paths", params, "--coverage", 0.97, "--count", 60)
+    common = ("--rng-seed", 1)
+    run("seed", prediction, out / "paths", params, "--count", 4, *common)
+    run("expand", prediction, out / "paths", params, "--coverage", 0.97, "--count", 60, *common)
     unroll = ("--prediction", prediction, "--no-pictures")
     run("unroll", out / "paths", out / "unrolled", *unroll)
     ink = ("--layers", 9, "--composite", "mean", "--composite-range", "3:6")
@@ -42,7 +43,7 @@ def place(tmp_path_factory):
 def test_expand__covers_the_sheet_without_a_switch(place):
     collection = PatchCollection(place / "paths")
     sources = [collection.load(name).meta["source"] for name in collection.names()]
-    assert sources.count("tracer seed") == 2
+    assert sources.count("tracer seed") >= 2
     assert sources.count("tracer expand") > 5
     score = score_paths([place / "paths"], Truth.load(place / "scroll"))
     assert score.n_surfaces == len(sources)

@@ -19,12 +19,14 @@ import os
 import re
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+from numba.np import linalg
 from numba.np.arrayobj import make_array
 
 P = ParamSpec("P")
@@ -33,6 +35,23 @@ A = TypeVar("A")
 
 _IMPORT = re.compile(r"^from tracer\.kernels(?:\.(\w+))? import \(?([\w, ]*)", re.MULTILINE)
 _FLAGS = {"error_model": "numpy", "nogil": True, "fastmath": False}
+
+
+def _import_without_blas_probe() -> None:
+    """Import Numba's array functions without SciPy's linear algebra.
+
+    Numba asks at that import whether SciPy has a BLAS, which takes 0.15 s of every command; it has
+    one, SciPy being required here. The question is asked again wherever a kernel needs the answer.
+    """
+    probe = linalg.ensure_blas
+    linalg.ensure_blas = lambda: None
+    try:
+        import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = probe
+
+
+_import_without_blas_probe()
 
 
 def cache_root() -> Path:

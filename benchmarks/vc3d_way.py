@@ -21,7 +21,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from benchmarks.demo import LABEL, PANEL, draw_surfaces, panel, stretch
+from benchmarks.pictures import LABEL, PANEL, panel, slice_panel, stretch
 from tracer.cli.main import tracer
 from tracer.phantom.legibility import measure_legibility
 from tracer.phantom.truth import Truth
@@ -162,17 +162,13 @@ def overview(out: Path, scroll: Path, traces: list[Path], surface: Path, layer: 
     z = nz // 2
     slab = ct.read(0, (z, 0, 0), (z + 1, ny, nx))[0]
     grounded = Surface.load(surface)
-    square = (PANEL, PANEL)
     canvas = Image.new("RGB", (3 * PANEL, PANEL + LABEL), "white")
     drawn = (
         (f"{len(traces)} traces in slice {z}", [Surface.load(path) for path in traces]),
         ("fused and grounded", [grounded]),
     )
     for k, (title, surfaces) in enumerate(drawn):
-        canvas.paste(panel(slab, title, square), (k * PANEL, 0))
-        drawing = Image.fromarray(slab).convert("RGB").resize(square)
-        draw_surfaces(drawing, surfaces, z, PANEL / nx)
-        canvas.paste(drawing, (k * PANEL, LABEL))
+        canvas.paste(slice_panel(slab, surfaces, z, title), (k * PANEL, 0))
     colours = rainbow(grounded.channels["winding"].astype(np.float64)).astype(np.uint8)
     state = np.where(grounded.valid, grounded.channels["state"], 0).astype(np.uint8)
     both = (("winding", colours), ("white: on a trace; grey: inpainted", state * 2))

@@ -67,6 +67,7 @@ class Predictor:
     """What nnUNetPredictor offers."""
 
     made = ()  # a list while install is in force
+    diverged = False  # a network that returns NaN
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Predictor:
     ):
         sys.stdout.write("nnU-Net talks")  # as the real one does
         self.use_mirroring = use_mirroring
+        self.device, self.all_on_device = device, perform_everything_on_device
         self.windows = 0
         self.made.append(self)
 
@@ -114,6 +116,8 @@ class Predictor:
             assert window.shape[1:] == ramp.shape
             self.windows += 1
             for head in range(heads):
+                if self.diverged:
+                    window = window * np.nan
                 shift = 0.1 * head * sum(int(f) for f in self.folds if f != "all")
                 total[(head, *slicer[1:])] += ramp * (
                     head * (window[0] + 2 * window.mean() + 0.02 * ramp) + shift
@@ -123,13 +127,17 @@ class Predictor:
             return _Tensor(total / weight)
 
 
-def install(monkeypatch):
-    """Put the fake modules in place for one test and return the predictors that it makes."""
+def install(monkeypatch, devices=()):
+    """Put the fake modules in place for one test and return the predictors that it makes.
+
+    `devices` are the accelerators that the fake torch finds, of "cuda" and "mps".
+    """
     torch = ModuleType("torch")
     torch.device = lambda name: name
     torch.from_numpy = _Tensor
-    torch.cuda = SimpleNamespace(is_available=lambda: False)
-    torch.backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False))
+    torch.cuda = SimpleNamespace(is_available=lambda: "cuda" in devices)
+    mps = SimpleNamespace(is_available=lambda: "mps" in devices)
+    torch.backends = SimpleNamespace(mps=mps)
     inference = ModuleType("nnunetv2.inference.predict_from_raw_data")
     inference.nnUNetPredictor = Predictor
     monkeypatch.setattr(Predictor, "made", [])

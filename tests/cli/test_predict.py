@@ -114,6 +114,19 @@ def test_predict__without_nnunet_names_the_install_command(scroll, monkeypatch, 
     assert "pip install 'scroll-tracer[nnunet]'" in said
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_predict__a_missing_device_is_one_clear_line(scroll, monkeypatch, capsys, device):
+    install(monkeypatch)
+    make_fake_model(scroll / "model")
+    with pytest.raises(SystemExit) as status:
+        main(["predict", "scroll/ct.zarr", "o.zarr", "--model", "model", "--device", device])
+    assert status.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"device = '{device}': torch finds none on this machine; use cpu or auto" in said
+    assert not (scroll / "o.zarr").exists()
+
+
 def test_predict__refusals(scroll):
     with pytest.raises(NothingFoundError, match="--axis-x with --axis-y, or --outward"):
         _run("predict", "scroll/ct.zarr", "o.zarr", "--face", "recto")  # flat sheets

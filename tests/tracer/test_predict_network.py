@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_nnunet import FIGURES, install, make_fake_model
+from fake_nnunet import FIGURES, Predictor, install, make_fake_model
 
 from tracer.errors import FormatError, MissingDependencyError, OutputError, ParamsError
 from tracer.predict import network_stage
@@ -274,6 +274,38 @@ def test_predict_with_network__bad_models(tmp_path, ct, predictors):
     dataset["channel_names"]["1"] = "MRI"
     (two / "dataset.json").write_text(json.dumps(dataset))
     assert "needs 2 channels" in message(two)
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "used"),
+    [
+        ((), "auto", "cpu"),
+        (("cuda",), "auto", "cuda"),
+        (("mps",), "auto", "mps"),
+        (("cuda", "mps"), "mps", "mps"),
+        (("cuda",), "cuda", "cuda"),
+        (("cuda",), "cpu", "cpu"),
+    ],
+)
+def test_predict_with_network__runs_on_the_device(tmp_path, ct, monkeypatch, there, wanted, used):
+    predictors = install(monkeypatch, there)
+    model = make_fake_model(tmp_path / "m")
+    predict_with_network(ct, tmp_path / "o.zarr", [model], _with(device=wanted))
+    assert (predictors[0].device, predictors[0].all_on_device) == (used, used == "cuda")
+    meta = json.loads((tmp_path / "o.zarr/meta.json").read_text())
+    assert meta["devices"] == [used]
+
+
+@pytest.mark.parametrize("block", [16, 600])
+@pytest.mark.parametrize("spacing", [1.0, 1.7])
+def test_predict_with_network__refuses_a_diverged_network(
+    tmp_path, ct, predictors, monkeypatch, block, spacing
+):
+    monkeypatch.setattr(Predictor, "diverged", True)
+    model = make_fake_model(tmp_path / "m", spacing=spacing)
+    with pytest.raises(FormatError, match="returns NaN"):
+        predict_with_network(ct, tmp_path / "o.zarr", [model], _with(block=block))
+    assert not (tmp_path / "o.zarr").exists()
 
 
 def test_predict_with_network__notices_other_weights_and_damage(tmp_path, ct, predictors):

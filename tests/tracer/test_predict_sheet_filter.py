@@ -122,3 +122,21 @@ def test_filter_reach__is_enough_and_even():
         assert reach.halo % 2 == reach.ridge % 2 == reach.disc % 2 == 0
         assert reach.ridge >= width + 2
         assert reach.disc == 0 or reach.disc >= disc + 1
+
+
+@pytest.mark.parametrize("face", ["mid-line", "recto"])
+def test_filter_block__nothing_beyond_the_largest_radius(face):
+    grey, _, _ = _spiral()
+    outward = Outward(
+        axis_zyx=np.array([[0.0, 35.5, 33.5], [11.0, 35.5, 37.5]]), direction_zyx=np.zeros(3)
+    )
+    params = PredictParams(**SMALL, face=face, max_radius=24.0)
+    everything = params.model_copy(update={"max_radius": 0.0})
+    centre = np.linspace(33.5, 37.5, 12)[:, None, None]
+    y, x = np.meshgrid(np.arange(72), np.arange(72), indexing="ij")
+    near = np.hypot(y - 35.5, x - centre) < 24.0
+    whole = _filter(grey, everything, 72, outward=outward)
+    assert whole[~near].any()
+    for edge in (14, 72):
+        out = _filter(grey, params, edge, outward=outward)
+        np.testing.assert_array_equal(out, np.where(near, whole, 0))

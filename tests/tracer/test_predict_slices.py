@@ -22,9 +22,10 @@ class _Session:
 
     shape = (None, 3, None, None)
     classes = 1
+    providers = ()  # a list while the fixture is in force
 
     def __init__(self, path, providers):
-        assert providers == ["CPUExecutionProvider"]
+        self.providers.append(providers)
         if Path(path).read_bytes() != b"onnx":
             raise RuntimeError("no graph")
 
@@ -45,7 +46,7 @@ class _Session:
 @pytest.fixture
 def session(monkeypatch):
     module = ModuleType("onnxruntime")
-    made = type("Session", (_Session,), {})
+    made = type("Session", (_Session,), {"providers": []})
     module.InferenceSession = made
     module.get_available_providers = lambda: ["CPUExecutionProvider"]
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
@@ -140,6 +141,18 @@ def test_slices__two_classes_are_a_softmax(tmp_path, session, model, ct):
 ONE = SimpleNamespace(shape=(None,), classes=1)
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted", "used"),
+    [(False, "auto", "cpu"), (True, "auto", "cuda"), (True, "cuda", "cuda"), (True, "cpu", "cpu")],
+)
+def test_slices__run_on_the_device(tmp_path, session, model, ct, monkeypatch, there, wanted, used):
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    have = [cuda, cpu] if there else [cpu]
+    monkeypatch.setattr(sys.modules["onnxruntime"], "get_available_providers", lambda: have)
+    predict_with_network(ct, tmp_path / "o.zarr", [model], _with(device=wanted))
+    assert session.providers == [[cuda, cpu] if used == "cuda" else [cpu]]
+
+
 def test_slices__says_what_is_wrong(tmp_path, session, model, ct, monkeypatch):
     out = tmp_path / "o.zarr"
     session.shape = (None, 3, None, None, None)
@@ -154,6 +167,9 @@ def test_slices__says_what_is_wrong(tmp_path, session, model, ct, monkeypatch):
         predict_with_network(ct, out, [model], ODDS)
     with pytest.raises(ParamsError, match="twice"):
         NetworkParams.from_mapping({"slice_axes": "z,z"})
+    for device in ("cuda", "mps"):  # never the processor on the quiet
+        with pytest.raises(ParamsError, match=f"device = '{device}': onnxruntime cannot"):
+            predict_with_network(ct, out, [model], ODDS.model_copy(update={"device": device}))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"scroll-tracer\[onnx\]"):
         predict_with_network(ct, out, [model], ODDS)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tracer.errors import FormatError
 from tracer.predict.intensity import GreyFigures, GreyScale, Normalisation
 from tracer.predict.window_grid import Index, WindowGrid, split_axis
 from tracer.volume import Volume
@@ -227,7 +228,27 @@ class VolumeNetwork:
         if not full:
             return None
         z, y, x = (slice(a - o, b - o) for a, b, o in zip(start, stop, low, strict=True))
-        return self.network.log_odds(data, full, (z, y, x))
+        odds = self.network.log_odds(data, full, (z, y, x))
+        self._refuse_nan(odds, full, (z, y, x))
+        return odds
+
+    def _refuse_nan(
+        self, odds: NDArray[np.float32], windows: Sequence[Index], box: tuple[slice, slice, slice]
+    ) -> None:
+        """Refuse a network that returns NaN in its windows; outside of them NaN is nothing."""
+        unknown = np.isnan(odds)
+        if not unknown.any():
+            return
+        for window in windows:
+            z, y, x = (
+                slice(max(0, a - cut.start), max(0, a + n - cut.start))
+                for a, n, cut in zip(window, self.grid.patch_zyx, box, strict=True)
+            )
+            if unknown[z, y, x].any():
+                raise FormatError(
+                    f"{self.network.name}: returns NaN instead of probabilities, as a network "
+                    "does whose training diverged; look at its training log and train it anew"
+                )
 
     def _resampled_odds(self, start: Index, stop: Index) -> NDArray[np.float32] | None:
         """Return log-odds in a box where the network's voxels are larger or smaller.

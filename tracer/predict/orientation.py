@@ -140,3 +140,47 @@ class Outward:
             return np.zeros((0, 2))
         heights = self.axis_zyx[:, 0]
         return np.stack([np.interp(z, heights, self.axis_zyx[:, i]) for i in (1, 2)], axis=-1)
+
+    def radii(
+        self, start_zyx: tuple[int, int, int], stop_zyx: tuple[int, int, int]
+    ) -> NDArray[np.float64]:
+        """Return how far every voxel of a box lies from the axis.
+
+        Parameters
+        ----------
+        start_zyx, stop_zyx : tuple of int
+            Box in voxels of the volume.
+
+        Returns
+        -------
+        ndarray of float64, shape (z, y, x)
+            Distance in the slice, in voxels; only where there is an axis.
+        """
+        z, y, x = (
+            np.arange(a, b, dtype=np.float64) for a, b in zip(start_zyx, stop_zyx, strict=True)
+        )
+        centres = self.centres_yx(z)
+        return np.hypot(
+            y[None, :, None] - centres[:, 0, None, None],
+            x[None, None, :] - centres[:, 1, None, None],
+        )
+
+    def least_radius(
+        self, start_zyx: tuple[int, int, int], stop_zyx: tuple[int, int, int]
+    ) -> float:
+        """Return the smallest distance of a box from the axis.
+
+        Parameters
+        ----------
+        start_zyx, stop_zyx : tuple of int
+            Box in voxels of the volume.
+
+        Returns
+        -------
+        float
+            0 where the axis passes through it; voxels.
+        """
+        centres = self.centres_yx(np.arange(start_zyx[0], stop_zyx[0], dtype=np.float64))
+        low, high = np.array(start_zyx[1:]), np.array(stop_zyx[1:]) - 1
+        outside = np.maximum(0.0, np.maximum(low - centres, centres - high))
+        return float(np.hypot(outside[:, 0], outside[:, 1]).min())

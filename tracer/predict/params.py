@@ -104,6 +104,12 @@ class PredictParams(Params):
     outward: tuple[float, float, float] | None = Field(
         default=None, description="Fixed outward direction x, y, z, for a piece far from the axis."
     )
+    max_radius: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="Voxels from the axis beyond which nothing is predicted, to leave out a case; "
+        "0: no limit.",
+    )
     output: Literal["binary", "probability"] = Field(
         default="binary",
         description="0 and 255, or 255 r/(r + threshold) with the response r of the sheet.",
@@ -121,9 +127,16 @@ class PredictParams(Params):
             raise ValueError("give one of umbilicus, axis_x with axis_y, or outward")
         if self.inset is not None and self.face == "mid-line":
             raise ValueError("inset moves faces; the mid-line has none: choose a face or leave it")
+        if self.outward is not None and self.max_radius > 0:
+            raise ValueError("max_radius is about an axis: give one instead of outward")
         if self.outward is not None and not any(self.outward):
             raise ValueError("outward must not be the zero vector")
         return self
+
+    @property
+    def needs_axis(self) -> bool:
+        """Return whether what is outward has to be known."""
+        return self.face != "mid-line" or self.max_radius > 0
 
     @property
     def shift(self) -> float:

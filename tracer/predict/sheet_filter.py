@@ -237,7 +237,7 @@ def filter_block(
     start_zyx : tuple of int
         Voxel of the volume at which the block without halo starts; even.
     outward : Outward, optional
-        Needed for the faces.
+        Needed for the faces and for ``max_radius``.
 
     Returns
     -------
@@ -262,6 +262,9 @@ def filter_block(
         normals = np.ascontiguousarray(normals[cells:-cells, cells:-cells, cells:-cells])
         ridges = shift_along_normals(ridges, normals, params.shift, reach.shift)
     ridges[_trimmed(np.asarray(grey), reach.halo) == 0] = 0.0
+    if outward is not None and params.max_radius > 0:
+        z, y, x = (a + n for a, n in zip(start_zyx, ridges.shape, strict=True))
+        ridges[outward.radii(start_zyx, (z, y, x)) >= params.max_radius] = 0.0
     if params.output == "binary":
         return np.where(ridges > 0, np.uint8(255), np.uint8(0))
     share = ridges / (ridges + np.float32(params.threshold))

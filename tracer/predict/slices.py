@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.errors import FormatError, MissingDependencyError
+from tracer.errors import FormatError, MissingDependencyError, ParamsError
 from tracer.predict.intensity import Kind, Normalisation
 from tracer.predict.network_params import NetworkParams
 from tracer.predict.nnunet import INSTALL, choose_device
@@ -74,7 +74,12 @@ class OnnxModel:
                 f"with: {INSTALL_ONNX}"
             ) from error
         cuda = "CUDAExecutionProvider"
-        use_cuda = device in ("auto", "cuda") and cuda in onnxruntime.get_available_providers()
+        there = cuda in onnxruntime.get_available_providers()
+        if device == "mps" or (device == "cuda" and not there):
+            raise ParamsError(
+                f"device = {device!r}: onnxruntime cannot use it on this machine; use cpu or auto"
+            )
+        use_cuda = there and device != "cpu"
         self.device = "cuda" if use_cuda else "cpu"
         providers = [cuda] * use_cuda + ["CPUExecutionProvider"]
         try:

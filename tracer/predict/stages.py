@@ -120,7 +120,7 @@ def predict(
         Counts, and the contrast that was used.
     """
     outward = Outward.of(params.umbilicus, params.axis_x, params.axis_y, params.outward)
-    if outward is None and params.face != "mid-line":
+    if outward is None and params.needs_axis:
         outward = estimate_outward(ct, params)
     contrast = params.contrast or measure_contrast(ct)
     work = {
@@ -133,6 +133,10 @@ def predict(
     halo = FilterReach.of(params).halo
 
     def filtered(block: Block) -> NDArray[np.uint8] | None:
+        if outward is not None and 0 < params.max_radius <= outward.least_radius(
+            block.start_zyx, block.stop_zyx
+        ):
+            return None
         if not ct.read(0, block.start_zyx, block.stop_zyx).any():
             return None
         grey = read_with_halo(ct, block, halo)

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ground": ("ground", "Upsample a fused surface with the detail of its traces."),
     "flatten": ("flatten", "Put one surface on a regular, nearly isometric grid."),
     "trace": ("trace", "Grow one consensus surface over the patches of a collection."),
+    "checkpoint": ("checkpoint", "Add the good part of a trace to a collection."),
     "render": ("render", "Render flattened layers of a surface."),
     "layers": ("layers", "Split, contrast and stitch rendered layers for ink models."),
     "check": ("check", "Check surfaces and collections; a verdict for each."),

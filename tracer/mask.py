@@ -89,7 +89,7 @@ def write_mask(segment: str | Path, image: str | Path) -> MaskResult:
     """
     directory = Path(segment)
     surface = Surface.load(directory, apply_mask=False, channels=())
-    pages = _read_pages(Path(image))
+    pages = read_pages(Path(image))
     kept = tifxyz.fit_mask(pages[0], surface.shape, where=image)
     plane = pages[0][..., 0] if pages[0].ndim == 3 else pages[0]
     threshold = tifxyz.mask_threshold(plane)
@@ -125,7 +125,7 @@ def merge_masks(segment: str | Path, images: Sequence[Path], *, keep: str = "all
     """
     directory = Path(segment)
     surface = Surface.load(directory, apply_mask=False, channels=())
-    masks = [tifxyz.fit_mask(_read_pages(path)[0], surface.shape, where=path) for path in images]
+    masks = [tifxyz.fit_mask(read_pages(path)[0], surface.shape, where=path) for path in images]
     kept = np.all(masks, axis=0) if keep == "all" else np.any(masks, axis=0)
     return _write(directory, surface, kept, [np.where(kept, 255, 0).astype(np.uint8)])
 
@@ -186,7 +186,24 @@ def write_template(
     return _write(directory, surface, kept, [mask, picture])
 
 
-def _read_pages(path: Path) -> list[NDArray[Any]]:
+def read_pages(path: Path) -> list[NDArray[Any]]:
+    """Return the pages of a mask.
+
+    Parameters
+    ----------
+    path : Path
+        Tif, png or anything that Pillow reads.
+
+    Returns
+    -------
+    list of ndarray
+        Page 0 is the mask.
+
+    Raises
+    ------
+    FormatError
+        If it is not readable.
+    """
     if path.suffix.lower() not in _TIF_SUFFIXES:
         return [_read_picture(path)]
     first = read_tif(path)

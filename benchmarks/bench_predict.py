@@ -5,6 +5,8 @@ Run: python -m benchmarks.bench_predict [--model MODEL]
 Figures are of slices in the middle of a phantom, against its true recto. ``filter`` predicts from
 the CT; ``clean`` mends the phantom's own prediction, which has holes, bridges and specks; both in
 this process, CPU time of one thread. ``network`` predicts with a given model in child processes.
+``trace`` grows patches, 24 random seeds and an expansion, on the phantom's own prediction, on the
+filter's of the CT as it is, and on the filter's with ``max_radius``, which leaves out the case.
 
 ``covered``
     Share of the true recto with a predicted voxel within 1.5 voxels.
@@ -25,20 +27,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from click.testing import CliRunner
 
 from benchmarks import growth_inputs
 from benchmarks.usage import measure
+from tracer.cli.main import tracer
 from tracer.phantom import Truth
 from tracer.predict import stages
 from tracer.predict.clean import CleanParams
 from tracer.predict.params import PredictParams
 from tracer.predict.score import match_features, score_masks
+from tracer.score import score_paths
 from tracer.volume import Volume
 
 MODEL = "TRACER_BENCH_MODEL"  # environment variable with a model for the network cases
 HALF_WIDTH = 2.0
 CLOSE = 1.5
 FAR = 3.0
+IN_CASE = 0.84  # of the half width; between the scroll and its case, as a look at a slice shows
+PATCHES = 100  # of the expansion on 256 voxels; as many per voxel on others
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +55,13 @@ class Case:
     Attributes
     ----------
     name : str
-        "filter", "clean" or "network".
+        "filter", "clean", "network" or "trace".
     level : str
         Of the phantom.
     size : int
         Edge of the phantom in voxels.
     what : str
-        Face for the filter, radius for clean, edge of a block for networks.
+        Face for the filter, radius for clean, edge of a block for networks, prediction for trace.
     """
 
     name: str
@@ -71,8 +78,17 @@ CASES = (
     ),
     *(Case("clean", level, 160, what) for level in ("normal", "hard") for what in ("3", "6", "10")),
     *(Case("network", "normal", 96, what) for what in ("32", "48", "96")),
+    *(
+        Case("trace", level, 256, what)
+        for level in ("easy", "normal", "hard")
+        for what in ("own", "filter", "filter without case")
+    ),
 )
-TINY = (Case("filter", "easy", 96, "recto"), Case("clean", "easy", 96, "6"))
+TINY = (
+    Case("filter", "easy", 96, "recto"),
+    Case("clean", "easy", 96, "6"),
+    Case("trace", "easy", 96, "filter without case"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,8 @@ def run(case: Case) -> dict[str, float]:
         out = Path(scratch) / "out.zarr"
         if case.name == "network":
             return _run_network(folder / "ct.zarr", out, case)
+        if case.name == "trace":
+            return _run_trace(folder, Path(scratch), case, given.truth)
         known = _Known.of(given.truth)
         if case.name == "filter":
             ct = Volume.open(folder / "ct.zarr")
@@ -160,6 +178,37 @@ def _run_network(ct: Path, out: Path, case: Case) -> dict[str, float]:
     return {
         "Mvoxel per CPU-s": case.size**3 / usage.cpu_s / 1e6,
         "peak memory, MB": usage.memory_mb,
+    }
+
+
+def _run_trace(folder: Path, scratch: Path, case: Case, truth: Truth) -> dict[str, float]:
+    """Return how well patches grow on a prediction."""
+    prediction, paths = folder / "prediction.zarr", scratch / "paths"
+    if case.what != "own":
+        inside = IN_CASE * case.size / 2 if case.what.endswith("case") else 0.0
+        params = PredictParams(face="recto", half_width=1.5, max_radius=inside)
+        stages.predict(Volume.open(folder / "ct.zarr"), scratch / "found.zarr", params)
+        prediction = scratch / "clean.zarr"
+        stages.clean(Volume.open(scratch / "found.zarr"), prediction, CleanParams())
+    options = ["--step-size", "10", "--generations", "30", "--min-area-cm", "0.005"]
+    options += ["--rng-seed", "1", "--cache-root", str(scratch / "cache")]
+    started = time.process_time()
+    count = str(round(PATCHES * (case.size / 256) ** 3))
+    for words in (["seed", "--count", "24"], ["expand", "--count", count]):
+        where = [words[0], str(prediction), str(paths)]
+        CliRunner().invoke(tracer, ["-q", *where, *words[1:], *options], catch_exceptions=False)
+    spent = time.process_time() - started
+    score = score_paths([paths], truth)
+    return {
+        "patches": score.n_surfaces,
+        "recto covered": score.coverage,
+        "within 3 voxels": score.within,
+        "beyond the sheet": score.outside,
+        "distance, median": score.distance_median,
+        "distance, p95": score.distance_p95,
+        "surfaces that switch": score.n_switched,
+        "area switched": score.switch_rate,
+        "CPU-s": spent,
     }
 
 

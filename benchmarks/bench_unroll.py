@@ -170,7 +170,11 @@ def run(case: Case) -> Figures:
         labelled = score_labelled_surfaces(surfaces, Volume.open(given.labels))
         figures["vertices on a label"] = labelled.labelled
     if given.spliced:
-        named = {s.patch for s in find_suspects(result.solved, result) if s.kind != "component"}
+        named = {
+            s.patch
+            for s in find_suspects(result.solved, result.components)
+            if s.kind != "component"
+        }
         figures |= {
             "planted": len(given.spliced),
             "planted_found": len(given.spliced & named),

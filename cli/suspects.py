@@ -49,10 +49,11 @@ def suspects(
     """List the patches in PATHS that jump between wraps or hang between sheets."""
     params = UnrollParams.load(None, given(UnrollParams, options))
     from tracer.unroll.axis import choose_axis
+    from tracer.unroll.findings import find_all
     from tracer.unroll.output import write_suspects
     from tracer.unroll.patches import load_patches, patch_directories
     from tracer.unroll.stage import solve
-    from tracer.unroll.suspects import find_suspects, mask_offending
+    from tracer.unroll.suspects import mask_offending
     from tracer.volume import Volume
 
     axis = choose_axis(umbilicus, axis_text)
@@ -61,19 +62,21 @@ def suspects(
     patches = load_patches(directories)
     with progress_bar("suspects") as progress:
         solved = solve(patches, params, axis=axis, progress=progress)
-    found = find_suspects(solved)
-    for suspect in found:
+    found = find_all(
+        solved, prediction=volume, threshold=params.threshold, pictures=pictures and out is not None
+    )
+    for suspect in found.suspects:
         x, y, z = suspect.xyz
         turns = f", {suspect.turns} turns" if suspect.turns else ""
         summary(
             f"{suspect.kind:9} {suspect.patch} at {x:.0f} {y:.0f} {z:.0f}: "
             f"{suspect.vertices} vertices{turns}"
         )
-    kinds = sorted({suspect.kind for suspect in found})
-    counted = ", ".join(f"{sum(s.kind == kind for s in found)} {kind}" for kind in kinds)
+    kinds = sorted({suspect.kind for suspect in found.suspects})
+    counted = ", ".join(f"{sum(s.kind == kind for s in found.suspects)} {kind}" for kind in kinds)
     summary(f"{len(patches.names)} patches: {counted or 'nothing suspicious'}")
     if out is not None:
-        written = write_suspects(out, found, solved, volume, params.threshold, pictures=pictures)
+        written = write_suspects(out, found)
         summary(f"wrote {written}")
     if auto_mask:
         changed = mask_offending(solved, paths)

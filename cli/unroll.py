@@ -73,8 +73,8 @@ def unroll(
     from tracer.errors import OutputError, ParamsError
     from tracer.unroll.axis import choose_axis
     from tracer.unroll.output import write_unrolled
-    from tracer.unroll.patches import load_patches, patch_directories
-    from tracer.unroll.stage import unroll as unroll_patches
+    from tracer.unroll.patches import patch_directories
+    from tracer.unroll.slabs import unroll_collection
     from tracer.volume import Volume
 
     if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
@@ -103,9 +103,13 @@ def unroll(
                 progress=progress,
             )
         else:
-            patches = load_patches(patch_directories(paths))
-            result = unroll_patches(
-                patches, params, axis=axis, prediction=volume, progress=progress
+            result = unroll_collection(
+                patch_directories(paths),
+                params,
+                axis=axis,
+                prediction=volume,
+                pictures=pictures,
+                progress=progress,
             )
         saved = write_unrolled(
             result, out, params, prediction=volume, overwrite=overwrite, pictures=pictures

@@ -31,7 +31,20 @@ def arc_of(theta):
     return PITCH * theta**2 / (4 * np.pi)
 
 
-def patch(theta, z, *, rows=12, cols=14, step=10.0, angle=0.0, jump=0, noise=0.0, seed=0, name=""):
+def patch(
+    theta,
+    z,
+    *,
+    rows=12,
+    cols=14,
+    step=10.0,
+    angle=0.0,
+    jump=0,
+    noise=0.0,
+    seed=0,
+    name="",
+    top=155.0,
+):
     """Return a patch on the spiral; with `jump` its right half lies so many wraps off."""
     down, right = np.meshgrid(
         (np.arange(rows) - rows / 2) * step, (np.arange(cols) - cols / 2) * step, indexing="ij"
@@ -45,7 +58,7 @@ def patch(theta, z, *, rows=12, cols=14, step=10.0, angle=0.0, jump=0, noise=0.0
         points = (1 - share) * points + share * spiral(at + 2 * np.pi * jump, height)
     points = points + np.random.default_rng([7, seed]).normal(0, noise, points.shape)
     low, high = 2 * np.pi * FIRST, 2 * np.pi * LAST
-    valid = (at > low) & (at < high) & (height > 5) & (height < 155)
+    valid = (at > low) & (at < high) & (height > 5) & (height < top)
     return Surface(
         points_xyz=np.where(valid[..., None], points, -1).astype(np.float32),
         valid=valid,

@@ -49,7 +49,9 @@ def test_write_unrolled__surface_with_channels_and_report(result, tmp_path):
 def test_write_unrolled__every_suspect_listed_has_its_picture(result, tmp_path):
     (path,) = write_unrolled(result, tmp_path / "flat", PARAMS)
     listed = json.loads((path / REPORT / "suspects.json").read_text())["suspects"]
-    assert [s["kind"] for s in listed] == [s.kind for s in find_suspects(result.solved, result)]
+    assert [s["kind"] for s in listed] == [
+        s.kind for s in find_suspects(result.solved, result.components)
+    ]
     assert len(listed) >= 2
     for suspect in listed:
         with Image.open(path / REPORT / suspect["picture"]) as image:

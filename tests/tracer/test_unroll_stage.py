@@ -92,7 +92,7 @@ def test_unroll__planted_jumps_are_cut_and_named(jumping):
             surface.valid[:, 1:] & surface.valid[:, :-1]
         ].any()
     }
-    suspects = find_suspects(result.solved, result)
+    suspects = find_suspects(result.solved, result.components)
     named = {suspect.patch for suspect in suspects if suspect.kind in ("jump", "tail")}
     assert len(planted) >= min(len(jumping), 3) - 1
     assert planted <= named
@@ -114,7 +114,7 @@ def test_unroll__halves_that_do_not_touch_are_two_surfaces():
     assert np.nanmax(heights[0]) < np.nanmin(heights[1]) or np.nanmax(heights[1]) < np.nanmin(
         heights[0]
     )
-    assert any(s.kind == "component" for s in find_suspects(result.solved, result))
+    assert any(s.kind == "component" for s in find_suspects(result.solved, result.components))
 
 
 def test_unroll__components_are_related_by_facing_wraps():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tracer.unroll.output import write_unrolled
     from tracer.unroll.params import UnrollParams
     from tracer.unroll.patches import Patches, load_patches, patch_directories
+    from tracer.unroll.slabs import unroll_collection
     from tracer.unroll.stage import UnrollResult, solve, unroll
     from tracer.unroll.suspects import Suspect, find_suspects
 
@@ -28,6 +29,7 @@ _HOMES = {
     "read_axis": "axis",
     "solve": "stage",
     "unroll": "stage",
+    "unroll_collection": "slabs",
     "write_unrolled": "output",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "read_axis",
     "solve",
     "unroll",
+    "unroll_collection",
     "write_unrolled",
 ]
 

@@ -10,8 +10,9 @@ from tracer.seed_params import SeedParams
 from tracer.unroll.axis import Axis
 from tracer.unroll.feedback import find_holes
 from tracer.unroll.params import UnrollParams
-from tracer.unroll.patches import load_patches, patch_directories
-from tracer.unroll.stage import UnrollResult, unroll
+from tracer.unroll.patches import patch_directories
+from tracer.unroll.slabs import unroll_collection
+from tracer.unroll.stage import UnrollResult
 from tracer.volume import Volume
 
 _WORTH_GOING_ON = 0.005  # of the nodes on patches that a round must add
@@ -114,13 +115,14 @@ def unroll_and_grow(
     done: list[LoopRound] = []
     grown = 0
     while True:
-        patches = load_patches(patch_directories(paths))
-        result = unroll(patches, params, axis=axis, prediction=volume, progress=progress)
+        result = unroll_collection(
+            patch_directories(paths), params, axis=axis, prediction=volume, progress=progress
+        )
         holes, count = find_holes(result), result.counts()
         done.append(
             LoopRound(
                 grown=grown,
-                patches=len(patches.names),
+                patches=int(count["patches"] or 0),
                 nodes_data=int(count["nodes_data"] or 0),
                 nodes_filled=int(count["nodes_filled"] or 0),
                 holes=len(holes),

@@ -1,6 +1,5 @@
 """Write an unrolling: surfaces, suspects, holes, point collections, pictures."""
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,21 +11,19 @@ from numpy.typing import NDArray
 from tracer.atomic import write_bytes, write_json
 from tracer.errors import OutputError
 from tracer.provenance import provenance
-from tracer.unroll.data_pass import PredictionVolume
 from tracer.unroll.feedback import find_holes, winding_collections
+from tracer.unroll.findings import Findings, find_all
 from tracer.unroll.params import UnrollParams
 from tracer.unroll.patches import SOURCE
-from tracer.unroll.pictures import plane_pictures, rainbow, section_picture, suspect_picture
+from tracer.unroll.pictures import plane_pictures, rainbow, section_picture
 from tracer.unroll.resample import used_box
-from tracer.unroll.stage import Solved, Unrolled, UnrollResult
-from tracer.unroll.suspects import Suspect, find_suspects
+from tracer.unroll.stage import Unrolled, UnrollResult
 
 if TYPE_CHECKING:
     from tracer.surface import Surface
     from tracer.volume import Volume
 
 REPORT = "report"
-_MOST_PICTURES = 60  # suspects with a picture; the others are listed
 
 
 def component_surface(unrolled: Unrolled, meta: Mapping[str, Any]) -> "Surface":
@@ -215,7 +212,7 @@ def write_unrolled(
         volume=prediction,
         extra={
             "counts": result.counts(),
-            "axis": result.solved.axis.points_xyz.tolist(),
+            "axis": result.axis.points_xyz.tolist(),
             **(extra or {}),
         },
     )
@@ -228,16 +225,22 @@ def write_unrolled(
             f"{out}: nothing lies in the range of turns or z asked for; widen --turns or --z"
         )
     report = saved[0] / REPORT
-    suspects = find_suspects(result.solved, result)
+    found = result.found or find_all(
+        result.solved_patches(),
+        result.components,
+        prediction=prediction,
+        threshold=params.threshold,
+        pictures=pictures,
+    )
     holes = json.dumps([hole.to_json() for hole in find_holes(result)], indent=1)
-    write_suspects(report, suspects, result.solved, prediction, params.threshold, pictures=pictures)
+    write_suspects(report, found)
     write_bytes(report / "holes.json", holes.encode() + b"\n")
     for name, absolute in (("windings_absolute.json", True), ("windings_relative.json", False)):
         write_json(report / name, winding_collections(result, absolute=absolute))
     if pictures:
         for unrolled in result.components:
             folder = report / f"component_{unrolled.number}" if unrolled.number else report
-            plane_pictures(unrolled, result.solved, folder)
+            plane_pictures(unrolled, found.outlines.get(unrolled.number), folder)
             section_picture(
                 unrolled,
                 folder / "section.png",
@@ -247,31 +250,15 @@ def write_unrolled(
     return saved
 
 
-def write_suspects(
-    report: Path,
-    suspects: list[Suspect],
-    solved: Solved,
-    prediction: PredictionVolume | None,
-    threshold: int,
-    *,
-    pictures: bool,
-) -> Path:
-    """Write ``suspects.json`` and a picture per suspect.
+def write_suspects(report: Path, found: Findings) -> Path:
+    """Write ``suspects.json`` and the pictures of suspects.
 
     Parameters
     ----------
     report : Path
         Folder to write to; created.
-    suspects : list of Suspect
+    found : Findings
         What was found.
-    solved : Solved
-        The patches.
-    prediction : PredictionVolume or None
-        Drawn under the pictures.
-    threshold : int
-        Lowest value of it that counts as sheet.
-    pictures : bool
-        Draw pictures.
 
     Returns
     -------
@@ -280,46 +267,16 @@ def write_suspects(
     """
     report.mkdir(parents=True, exist_ok=True)
     listed = []
-    for number, suspect in enumerate(suspects):
+    for number, (suspect, picture) in enumerate(zip(found.suspects, found.pictures, strict=True)):
         entry = suspect.to_json()
-        if pictures and number < _MOST_PICTURES:
+        if picture is not None:
             name = f"suspect_{number:04d}_{suspect.kind}.png"
-            suspect_picture(
-                suspect, solved, report / name, prediction=prediction, threshold=threshold
-            )
+            write_bytes(report / name, picture)
             entry["picture"] = name
         listed.append(entry)
     path = report / "suspects.json"
     write_json(
         path,
-        {
-            "suspects": listed,
-            "patches": len(solved.patches.names),
-            "components": component_members(solved),
-        },
+        {"suspects": listed, "patches": found.patches, "components": list(found.members)},
     )
     return path
-
-
-def component_members(solved: Solved) -> list[dict[str, Any]]:
-    """Return which patches each component is made of.
-
-    Parameters
-    ----------
-    solved : Solved
-        The patches.
-
-    Returns
-    -------
-    list of dict
-        ``component`` (0 is the largest), ``vertices`` and ``patches`` (names; a patch that was cut
-        can belong to several).
-    """
-    component, owner = solved.layout.component, solved.patches.grid[:, 0]
-    order = np.argsort(component, kind="stable")
-    starts = np.searchsorted(component[order], np.arange(solved.layout.n_components + 1))
-    members = []
-    for number, (first, last) in enumerate(itertools.pairwise(starts.tolist())):
-        names = [solved.patches.names[index] for index in np.unique(owner[order[first:last]])]
-        members.append({"component": number, "vertices": last - first, "patches": names})
-    return members

@@ -53,6 +53,12 @@ class UnrollParams(Params):
         description="Groups of patches that touch no others are left out below this share of all "
         "vertices.",
     )
+    memory_gb: float = Field(
+        8.0,
+        gt=0,
+        description="Memory that the solve may take, about; a collection that needs more is solved "
+        "in slabs along z that overlap.",
+    )
     split: Literal["none", "wrap", "column"] = Field(
         "none", description="One surface for all, one per wrap, or one per column of columns."
     )

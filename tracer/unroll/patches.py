@@ -4,6 +4,7 @@ Vertices of all patches are numbered through, patch by patch, row by row. Sixty 
 vertex stay in memory; everything larger is made, used and dropped step by step.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -197,18 +198,22 @@ def patch_directories(paths: Path) -> list[Path]:
     return [collection.patch_path(name) for name in sorted(collection.names())]
 
 
-def load_patches(directories: Iterable[Path]) -> Patches:
+def load_patches(
+    directories: Iterable[Path], *, z_range: tuple[float, float] | None = None
+) -> Patches:
     """Return the patches in some directories, without the defective and the unreadable ones.
 
     Parameters
     ----------
     directories : iterable of Path
         Surface directories.
+    z_range : tuple of float, optional
+        Lowest and highest z of the vertices that are wanted, voxels; all where omitted.
 
     Returns
     -------
     Patches
-        In the order given.
+        In the order given; those without a vertex are left out.
 
     Raises
     ------
@@ -229,6 +234,8 @@ def load_patches(directories: Iterable[Path]) -> Patches:
         except TracerError as error:
             warnings.warn(f"left out: {error}", TracerWarning, stacklevel=2)
             continue
+        if z_range is not None:
+            surface = _between(surface, *z_range)
         if surface.valid.any() and not is_defective(surface) and not is_unrolled(surface):
             surfaces.append(surface)
             names.append(directory.name)
@@ -238,3 +245,9 @@ def load_patches(directories: Iterable[Path]) -> Patches:
             "grow some with `tracer seed`"
         )
     return Patches.from_surfaces(surfaces, names)
+
+
+def _between(surface: "Surface", low: float, high: float) -> "Surface":
+    """Return a surface without the vertices below and above a range of z."""
+    z = surface.points_xyz[..., 2]
+    return dataclasses.replace(surface, valid=surface.valid & (z >= low) & (z <= high))

@@ -68,15 +68,17 @@ def heat(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.where(known[..., None], colour, _BACKGROUND).astype(np.uint8)
 
 
-def plane_pictures(unrolled: Unrolled, solved: Solved, folder: Path) -> list[Path]:
+def plane_pictures(
+    unrolled: Unrolled, outlines: NDArray[np.float64] | None, folder: Path
+) -> list[Path]:
     """Write the plane coloured by confidence and by winding, with outlines and holes.
 
     Parameters
     ----------
     unrolled : Unrolled
         A component.
-    solved : Solved
-        The patches, for their outlines.
+    outlines : ndarray of float64, shape (k, 2, 2), or None
+        Ends of lines around the patches, U and V, voxels.
     folder : Path
         Where to write.
 
@@ -94,33 +96,9 @@ def plane_pictures(unrolled: Unrolled, solved: Solved, folder: Path) -> list[Pat
     filled = state == FILLED
     stripe = (np.add.outer(np.arange(state.shape[0]), np.arange(state.shape[1])) % 3) == 0
     pictures["plane_confidence.png"][filled & stripe] = (70, 90, 160)
-    rims = {"plane_confidence.png": rim_lines(unrolled, solved), "plane_winding.png": None}
+    lines = None if outlines is None else (outlines - sheet.origin_uv) / sheet.step
+    rims = {"plane_confidence.png": lines, "plane_winding.png": None}
     return [_write_lines(pixels, rims[name], folder / name) for name, pixels in pictures.items()]
-
-
-def rim_lines(unrolled: Unrolled, solved: Solved) -> NDArray[np.float64]:
-    """Return the outlines of all patches in the plane.
-
-    Parameters
-    ----------
-    unrolled : Unrolled
-        A component.
-    solved : Solved
-        The patches.
-
-    Returns
-    -------
-    ndarray of float64, shape (k, 2, 2)
-        Ends of each line as fractional column and row of the sheet's grid.
-    """
-    from tracer.unroll.resample import usable_quads
-
-    quads = usable_quads(solved.patches, solved.layout, solved.plane)
-    quads = quads[solved.layout.component[quads[:, 0]] == unrolled.number]
-    sides = np.concatenate([quads[:, [0, 1]], quads[:, [2, 3]], quads[:, [0, 2]], quads[:, [1, 3]]])
-    sides, count = np.unique(sides, axis=0, return_counts=True)
-    sheet = unrolled.sheet
-    return np.asarray((solved.plane.uv[sides[count == 1]] - sheet.origin_uv) / sheet.step)
 
 
 def _write_lines(pixels: NDArray[np.uint8], rims: NDArray[np.float64] | None, path: Path) -> Path:

@@ -26,6 +26,7 @@ _BINS_PER_TURN = 16  # of the guess
 _TOUCH_WEIGHT = 1.0
 _MOST_TOUCHES = 3  # per vertex in the solve; more are redundant and only cost memory
 _ANCHOR = 1e-6  # pull towards the guess that fixes what nothing else does
+_PIN = 1.0  # pull of a pin: that of one statement, so that slabs share what they disagree about
 _TOLERANCE = 1e-4  # of the residual; 0.01 voxel on a plane of 10,000
 _MOST_STEPS = 300
 _FEW_STEPS = 30  # from a good start: long waves are right by then
@@ -33,6 +34,22 @@ _ROUNDS = 2  # of reweighting; jumps are cut already, so that there is little to
 _AFFINE_FROM = 12  # vertices from which a piece gets an affine map instead of a shift
 _ALONG_TANGENT = 0.5  # cosine from which a bare edge runs around the axis
 _MOST_AFFINE = 15_000  # pieces; beyond, the factors of the coarse level grow too large
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pins:
+    """Vertices whose coordinates are known: they were solved in a neighbouring slab.
+
+    Attributes
+    ----------
+    vertex : ndarray of int64, shape (k,)
+        Which vertices.
+    uv : ndarray of float64, shape (k, 2)
+        Their coordinates, voxels.
+    """
+
+    vertex: NDArray[np.int64]
+    uv: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +83,7 @@ def flatten(
     layout: Layout,
     *,
     start: NDArray[np.float64] | None = None,
+    pins: Pins | None = None,
 ) -> Plane:
     """Return the unrolled coordinates of all vertices that count.
 
@@ -83,6 +101,8 @@ def flatten(
         Windings, components and cuts.
     start : ndarray of float64, shape (n, 2), optional
         Coordinates to begin with; :func:`first_guess` where omitted.
+    pins : Pins, optional
+        Coordinates to keep to; what they do not reach keeps to the guess.
 
     Returns
     -------
@@ -92,6 +112,10 @@ def flatten(
     active = layout.component >= 0
     matrix, right = _statements(patches, contacts, frames, axis, layout)
     guess = first_guess(patches, axis, layout) if start is None else start
+    hold = np.full(patches.n_vertices, _ANCHOR)
+    if pins is not None:
+        guess = _moved_to_pins(guess, pins, layout.component)
+        hold[pins.vertex] = _PIN
     coarse = _coarse_basis(patches, layout, guess)
     column = np.flatnonzero(active)
     number = np.full(patches.n_vertices, -1)
@@ -103,7 +127,9 @@ def flatten(
     weight = np.ones(len(right))
     steps = 0
     for _ in range(_ROUNDS):
-        solution, used = _solve(matrix, weight, right, solution, anchor, coarse[column], most)
+        solution, used = _solve(
+            matrix, weight, right, solution, anchor, hold[column], coarse[column], most
+        )
         steps += used
         misfit = np.linalg.norm(matrix @ solution - right, axis=1)
         scale = max(3.0 * float(np.median(misfit)), 1e-3) if len(misfit) else 1.0
@@ -118,6 +144,20 @@ def flatten(
         residual_p99=float(np.percentile(misfit, 99)),
         steps=steps,
     )
+
+
+def _moved_to_pins(
+    guess: NDArray[np.float64], pins: Pins, component: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Return the guess with every component moved to its pins, and the pins in place."""
+    moved = guess.copy()
+    of_pin = component[pins.vertex]
+    for number in np.unique(of_pin).tolist():
+        mine = of_pin == number
+        move = np.median(pins.uv[mine] - guess[pins.vertex[mine]], axis=0)
+        moved[component == number] += move
+    moved[pins.vertex] = pins.uv
+    return moved
 
 
 def _statements(
@@ -275,6 +315,7 @@ def _solve(
     right: NDArray[np.float64],
     start: NDArray[np.float64],
     anchor: NDArray[np.float64],
+    hold: NDArray[np.float64],
     coarse: "csr_array",
     most_steps: int,
 ) -> tuple[NDArray[np.float64], int]:
@@ -287,11 +328,11 @@ def _solve(
     transposed = weighted.T.tocsr()
 
     def apply(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(transposed @ (weighted @ x) + _ANCHOR * x)
+        return np.asarray(transposed @ (weighted @ x) + hold[:, None] * x)
 
-    diagonal = weighted.multiply(weighted).sum(axis=0) + _ANCHOR
+    diagonal = weighted.multiply(weighted).sum(axis=0) + hold
     projected = weighted @ coarse
-    small = projected.T @ projected + _ANCHOR * (coarse.T @ coarse)
+    small = projected.T @ projected + coarse.T @ (diags_array(hold) @ coarse)
     factors = splu(csc_array(small + 1e-9 * diags_array(np.ones(small.shape[0]))))
     restrict = coarse.T.tocsr()
 
@@ -299,7 +340,7 @@ def _solve(
         return np.asarray(r / diagonal[:, None] + coarse @ factors.solve(restrict @ r))
 
     x = start.copy()
-    target = transposed @ (root[:, None] * right) + _ANCHOR * anchor
+    target = transposed @ (root[:, None] * right) + hold[:, None] * anchor
     residual = target - apply(x)
     direction = step = precondition(residual)
     size = np.einsum("ij,ij->j", residual, step)

@@ -1,6 +1,7 @@
 """The stage: patches in, one flat surface per component out, with all that was found on the way."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,12 @@ from tracer.unroll.layout import Layout, lay_out
 from tracer.unroll.overlaps import Contacts, QuadCells, overlap_pairs
 from tracer.unroll.params import UnrollParams
 from tracer.unroll.patches import Patches
-from tracer.unroll.plane import Plane, flatten
+from tracer.unroll.plane import Pins, Plane, flatten
 from tracer.unroll.resample import Sheet, resample, used_box
 
 if TYPE_CHECKING:
     from tracer.distance_field import DistanceField
+    from tracer.unroll.findings import Findings
 
 _MOST_EXTENSIONS = 25  # rounds beyond the rim; each adds `extend` voxels where the sheet is found
 _REACH_OF_GAP = 0.4  # of the usual gap between wraps
@@ -85,17 +87,37 @@ class UnrollResult:
 
     Attributes
     ----------
-    solved : Solved
-        Patches and their layout.
+    axis : Axis
+        Given or estimated.
     components : tuple of Unrolled
         Flat surfaces, largest first.
     left_out : int
         Components too small to be worth a surface.
+    layout_counts : dict
+        Figures of the layout.
+    solved : Solved or None
+        Patches and their layout; None where they were solved slab by slab.
+    found : Findings or None
+        What is known of the patches; None where it still has to be found out from the layout.
     """
 
-    solved: Solved
+    axis: Axis
     components: tuple[Unrolled, ...]
     left_out: int
+    layout_counts: dict[str, int | float | None]
+    solved: Solved | None = None
+    found: "Findings | None" = None
+
+    def solved_patches(self) -> Solved:
+        """Return the patches and their layout.
+
+        Returns
+        -------
+        Solved
+            Of all patches.
+        """
+        assert self.solved is not None
+        return self.solved
 
     def counts(self) -> dict[str, int | float | None]:
         """Return the figures of the run.
@@ -105,23 +127,10 @@ class UnrollResult:
         dict
             JSON-serialisable.
         """
-        patches, layout, plane = self.solved.patches, self.solved.layout, self.solved.plane
-        cut = np.unique(patches.grid[patches.edges[layout.cut, 0], 0])
-        taken_out = layout.component < 0
         states = [unrolled.state for unrolled in self.components]
         return {
-            "patches": len(patches.names),
-            "vertices": patches.n_vertices,
-            "touches": len(self.solved.contacts),
-            "components": layout.n_components,
+            **self.layout_counts,
             "components_left_out": self.left_out,
-            "patches_cut": len(cut),
-            "edges_cut": int(layout.cut.sum()),
-            "vertices_taken_out": int(taken_out.sum()),
-            "touches_contradicting": int(layout.disagreeing.sum()),
-            "wrap_gap": None if np.isnan(layout.gap) else round(layout.gap, 3),
-            "residual_median": round(plane.residual_median, 4),
-            "residual_p99": round(plane.residual_p99, 4),
             "nodes_data": sum(int((state == DATA).sum()) for state in states),
             "nodes_filled": sum(int((state == FILLED).sum()) for state in states),
         }
@@ -153,8 +162,42 @@ class UnrollResult:
         return text
 
 
+def layout_counts(solved: Solved) -> dict[str, int | float | None]:
+    """Return the figures of a layout.
+
+    Parameters
+    ----------
+    solved : Solved
+        Patches laid out.
+
+    Returns
+    -------
+    dict
+        JSON-serialisable.
+    """
+    patches, layout, plane = solved.patches, solved.layout, solved.plane
+    return {
+        "patches": len(patches.names),
+        "vertices": patches.n_vertices,
+        "touches": len(solved.contacts),
+        "components": layout.n_components,
+        "patches_cut": len(np.unique(patches.grid[patches.edges[layout.cut, 0], 0])),
+        "edges_cut": int(layout.cut.sum()),
+        "vertices_taken_out": int((layout.component < 0).sum()),
+        "touches_contradicting": int(layout.disagreeing.sum()),
+        "wrap_gap": None if np.isnan(layout.gap) else round(layout.gap, 3),
+        "residual_median": round(plane.residual_median, 4),
+        "residual_p99": round(plane.residual_p99, 4),
+    }
+
+
 def solve(
-    patches: Patches, params: UnrollParams, *, axis: Axis | None = None, progress: Progress = silent
+    patches: Patches,
+    params: UnrollParams,
+    *,
+    axis: Axis | None = None,
+    align: Callable[[Layout], tuple[Layout, Pins | None]] | None = None,
+    progress: Progress = silent,
 ) -> Solved:
     """Return all patches laid out in one plane.
 
@@ -166,6 +209,8 @@ def solve(
         Parameters.
     axis : Axis, optional
         The scroll's axis; estimated from the patches where omitted.
+    align : callable, optional
+        Returns the layout and the coordinates of vertices that agree with what is known already.
     progress : Progress
         Called after each step.
 
@@ -192,8 +237,9 @@ def solve(
     signs = orientation_signs(patches, contacts, normals, axis)
     frames = build_frames(normals, signs[patches.grid[:, 0]])
     layout = lay_out(patches, contacts, frames, axis, cells)
+    layout, pins = align(layout) if align is not None else (layout, None)
     progress(2, len(_STEPS), _STEPS[1])
-    plane = flatten(patches, contacts, frames, axis, layout)
+    plane = flatten(patches, contacts, frames, axis, layout, pins=pins)
     progress(3, len(_STEPS), _STEPS[2])
     return Solved(
         patches=patches, contacts=contacts, axis=axis, frames=frames, layout=layout, plane=plane
@@ -237,10 +283,8 @@ def unroll(
     solved = solve(patches, params, axis=axis, progress=report)
     layout = solved.layout
     sizes = np.bincount(layout.component[layout.component >= 0], minlength=1)
-    # nearer to the next wrap than to its own a node would be pulled to the wrong one
-    reach = float(np.nanmin([params.reach, _REACH_OF_GAP * layout.gap]))
     smallest = max(params.min_component * sizes.sum(), 4)
-    field = _field(prediction, params) if params.joint_iterations else None
+    finish = Finisher(params, prediction, layout.gap, report)
     components, left_out = [], 0
     for number, size in enumerate(sizes.tolist()):
         sheet = (
@@ -251,19 +295,73 @@ def unroll(
         if sheet is None or not sheet.valid.any():
             left_out += size > 0
             continue
-        report(4, len(_STEPS), _STEPS[3])
-        sheet, state = _complete(sheet, params, reach, prediction, report)
-        if field is not None:
-            report(6, len(_STEPS), _STEPS[5])
-            sheet = _optimised(sheet, state, field, params)
-        sheet, state = _above_zero(sheet, state)
-        components.append(Unrolled(number=number, sheet=sheet, state=state, n_vertices=size))
+        components.append(finish(sheet, number, size))
     if not components:
         raise CollectionError(
             "the patches have no area once jumps are cut out; grow larger ones with `tracer expand`"
         )
     report(len(_STEPS), len(_STEPS), "done")
-    return UnrollResult(solved=solved, components=tuple(components), left_out=left_out)
+    return UnrollResult(
+        axis=solved.axis,
+        components=tuple(components),
+        left_out=left_out,
+        layout_counts=layout_counts(solved),
+        solved=solved,
+    )
+
+
+class Finisher:
+    """What is done to a surface once it is resampled: holes, prediction, ends.
+
+    Parameters
+    ----------
+    params : UnrollParams
+        Parameters.
+    prediction : PredictionVolume or None
+        Surface prediction that the result is pulled to.
+    gap : float
+        Usual distance of neighbouring wraps, voxels; NaN where unknown.
+    report : Progress
+        Called after each step.
+    """
+
+    def __init__(
+        self,
+        params: UnrollParams,
+        prediction: PredictionVolume | None,
+        gap: float,
+        report: Progress,
+    ) -> None:
+        self._params, self._prediction, self._report = params, prediction, report
+        # nearer to the next wrap than to its own a node would be pulled to the wrong one
+        self._reach = float(np.nanmin([params.reach, _REACH_OF_GAP * gap]))
+        self._field = _field(prediction, params) if params.joint_iterations else None
+
+    def __call__(self, sheet: Sheet, number: int, n_vertices: int) -> Unrolled:
+        """Return a component with its holes filled, on the prediction.
+
+        Parameters
+        ----------
+        sheet : Sheet
+            Its surface as resampled.
+        number : int
+            0 for the largest.
+        n_vertices : int
+            Vertices of patches that it is made of.
+
+        Returns
+        -------
+        Unrolled
+            Ready to be written.
+        """
+        params, report = self._params, self._report
+        report(4, len(_STEPS), _STEPS[3])
+        sheet, state = _complete(sheet, params, self._reach, self._prediction, report)
+        if self._field is not None:
+            report(6, len(_STEPS), _STEPS[5])
+            sheet = _optimised(sheet, state, self._field, params)
+        sheet, state = _above_zero(sheet, state)
+        return Unrolled(number=number, sheet=sheet, state=state, n_vertices=n_vertices)
 
 
 def _field(prediction: PredictionVolume | None, params: UnrollParams) -> "DistanceField | None":

@@ -1,6 +1,6 @@
 """What does not fit together: jumps, tails, lone sheets and groups, with places to look at."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.unroll.patches import Patches
-from tracer.unroll.stage import Solved, UnrollResult
+from tracer.unroll.stage import Solved, Unrolled
 
+KINDS = ("jump", "tail", "minority", "component")  # the worst first
 _FEWEST_TAIL = 3  # vertices; smaller tails are taken out without a word
 _MINORITY = 0.1  # share of a patch's samples on another sheet than the majority
 
@@ -57,14 +58,14 @@ class Suspect:
         return asdict(self)
 
 
-def find_suspects(solved: Solved, result: UnrollResult | None = None) -> list[Suspect]:
+def find_suspects(solved: Solved, components: Sequence[Unrolled] | None = None) -> list[Suspect]:
     """Return everything that does not fit, worst first within each kind.
 
     Parameters
     ----------
     solved : Solved
         Patches laid out.
-    result : UnrollResult, optional
+    components : sequence of Unrolled, optional
         The fused surfaces; without them no minorities are known.
 
     Returns
@@ -72,11 +73,10 @@ def find_suspects(solved: Solved, result: UnrollResult | None = None) -> list[Su
     list of Suspect
         Jumps, tails, minorities, components.
     """
-    found = _jumps(solved) + _tails(solved) + _components(solved)
-    if result is not None:
-        found += _minorities(solved, result)
-    order = {"jump": 0, "tail": 1, "minority": 2, "component": 3}
-    return sorted(found, key=lambda s: (order[s.kind], -s.vertices, s.patch, s.cells))
+    found = _jumps(solved) + _tails(solved) + lone_components(solved)
+    if components:
+        found += _minorities(solved, components)
+    return sorted(found, key=lambda s: (KINDS.index(s.kind), -s.vertices, s.patch, s.cells))
 
 
 def _groups(
@@ -159,8 +159,19 @@ def _tails(solved: Solved) -> list[Suspect]:
     ]
 
 
-def _components(solved: Solved) -> list[Suspect]:
-    """Return the groups of patches that touch no patch of the largest group."""
+def lone_components(solved: Solved) -> list[Suspect]:
+    """Return the groups of patches that touch no patch of the largest group.
+
+    Parameters
+    ----------
+    solved : Solved
+        Patches laid out.
+
+    Returns
+    -------
+    list of Suspect
+        One for each component from the second on.
+    """
     patches, layout = solved.patches, solved.layout
     out = []
     for number in range(1, layout.n_components):
@@ -181,11 +192,11 @@ def _components(solved: Solved) -> list[Suspect]:
     return out
 
 
-def _minorities(solved: Solved, result: UnrollResult) -> list[Suspect]:
+def _minorities(solved: Solved, components: Sequence[Unrolled]) -> list[Suspect]:
     """Return the patches of which a part lies on another sheet than the patches around it."""
     patches = solved.patches
-    outliers = np.sum([unrolled.sheet.outliers for unrolled in result.components], axis=0)
-    samples = np.sum([unrolled.sheet.samples for unrolled in result.components], axis=0)
+    outliers = np.sum([unrolled.sheet.outliers for unrolled in components], axis=0)
+    samples = np.sum([unrolled.sheet.samples for unrolled in components], axis=0)
     out = []
     for index in np.flatnonzero(outliers > np.maximum(_MINORITY * samples, _FEWEST_TAIL)).tolist():
         members = np.flatnonzero(patches.grid[:, 0] == index)

@@ -11,14 +11,15 @@ import math
 from tracer.kernels._jit import inline_kernel, kernel
 from tracer.kernels.spatial_index import query_points
 from tracer.kernels.trace_location import (
+    fit_location,
     location_cost,
     patch_normal,
-    predict_location,
     sample_patch,
     solve_location,
 )
 from tracer.kernels.trace_state import (
     CONTAINS,
+    EMPTY,
     SUPPORTED,
     SUPPORTS,
     PatchTable,
@@ -40,6 +41,9 @@ _WIDE = 2.0  # times `same_surface`: farther patches lead elsewhere, between the
 _MARGIN = 1.5  # cells of a patch around a location that must exist before it counts against others
 _SAME_SIDE = 0.7  # least cosine between normals of a patch and the trace
 _COLLIDES = 0.6  # of the spacing, on one patch, between nodes that are no neighbours
+_FAR_IN_LAYOUT = 2.0  # spacings; a patch that the layout has farther off is on another wrap
+_FEWEST_CONTAINED = 3  # nodes around that a patch has to contain where two need not support it
+_LOOSEST_FIT = 0.2  # spacings by which the locations of those may be off
 
 
 @inline_kernel
@@ -86,6 +90,99 @@ def _is_inner(table: PatchTable, patch: int, row: float, col: float) -> bool:
     return True
 
 
+@inline_kernel
+def flat_place(table: PatchTable, patch: int, row: float, col: float) -> tuple[float, float, bool]:
+    """Return where the layout has a location of a patch.
+
+    Parameters
+    ----------
+    table : PatchTable
+        The patches.
+    patch : int
+        A patch.
+    row : float
+        Row there.
+    col : float
+        Column there.
+
+    Returns
+    -------
+    tuple
+        (u, v, known).
+    """
+    if table.guide_levels == 0:
+        return math.nan, math.nan, False
+    u, v, _, ok = sample_patch(
+        table.guide.vertices,
+        table.mesh.patch_start[patch],
+        table.rows[patch],
+        table.mesh.patch_cols[patch],
+        row,
+        col,
+    )
+    return u, v, ok
+
+
+@inline_kernel
+def flat_around(state: TraceState, rows: int, node: int) -> tuple[float, float]:
+    """Return the mean place in the layout of the eight nodes around one.
+
+    Parameters
+    ----------
+    state : TraceState
+        The trace.
+    rows : int
+        Rows of the trace.
+    node : int
+        A node.
+
+    Returns
+    -------
+    tuple of float
+        (u, v); NaN where none is known.
+    """
+    n_cols = state.status.shape[0] // rows
+    row, col = node % rows, node // rows
+    u = v = 0.0
+    n = 0
+    for c in range(max(col - 1, 0), min(col + 2, n_cols)):
+        for r in range(max(row - 1, 0), min(row + 2, rows)):
+            other = c * rows + r
+            if other == node or state.status[other] == EMPTY:
+                continue
+            if not math.isnan(state.flat[other, 0]):
+                u += state.flat[other, 0]
+                v += state.flat[other, 1]
+                n += 1
+    if n == 0:
+        return math.nan, math.nan
+    return u / n, v / n
+
+
+@inline_kernel
+def _is_elsewhere(
+    table: PatchTable,
+    limits: TraceLimits,
+    patch: int,
+    row: float,
+    col: float,
+    u: float,
+    v: float,
+) -> bool:
+    """Return whether the layout has a location of a patch far from a place."""
+    other_u, other_v, known = flat_place(table, patch, row, col)
+    if not known or math.isnan(u):
+        return False
+    far = _FAR_IN_LAYOUT * limits.spacing
+    return bool((u - other_u) ** 2 + (v - other_v) ** 2 > far * far)
+
+
+@inline_kernel
+def _is_judged(limits: TraceLimits, n: int, n_straight: int, lenient: bool) -> bool:
+    """Return whether a patch has enough residuals around a node to speak of it."""
+    return bool(n >= 1 if lenient else n >= 2 and n_straight >= limits.straight_min)
+
+
 @kernel
 def count_votes(
     table: PatchTable,
@@ -96,6 +193,9 @@ def count_votes(
     x: float,
     y: float,
     z: float,
+    u: float,
+    v: float,
+    lenient: bool,
 ) -> tuple[int, int, bool]:
     """Return how many residuals speak for a place of the node, and against it.
 
@@ -113,6 +213,10 @@ def count_votes(
         A number that is not in ``work.seen``.
     x, y, z : float
         The place, voxels.
+    u, v : float
+        Where the layout has the nodes around, or NaN; patches elsewhere have no vote.
+    lenient : bool
+        Let patches support it that have no straight triple.
 
     Returns
     -------
@@ -130,7 +234,9 @@ def count_votes(
         if slot < 0:
             continue
         work.seen[slot] = mark
-        if work.hit_place[hit, 2] > near:
+        if work.hit_place[hit, 2] > near or _is_elsewhere(
+            table, limits, patch, work.hit_place[hit, 0], work.hit_place[hit, 1], u, v
+        ):
             continue
         cost, n, n_straight = location_cost(
             work.location[slot],
@@ -141,7 +247,7 @@ def count_votes(
             limits.distance_weight,
             limits.straight_weight,
         )
-        if n >= 2 and n_straight >= limits.straight_min and cost < limits.inlier_cost:
+        if _is_judged(limits, n, n_straight, lenient) and cost < limits.inlier_cost:
             support += n
             approved = approved or (table.approved[patch] and n_straight >= 2)
     against = 0
@@ -162,19 +268,25 @@ def _form_opinions(
     work: TraceWork,
     n_slots: int,
     z_target: float,
+    u: float,
+    v: float,
+    lenient: bool,
 ) -> None:
     """Place the node on every patch of the slots by the patch's own grid."""
     view = table.mesh
     for slot in range(n_slots):
         patch = work.patch[slot]
         work.n_residuals[slot] = 0
-        if work.near[slot] < 2 or state.hand[patch] == 0:
+        if state.hand[patch] == 0 or (work.near[slot] < 2 and not lenient):
             continue
         known, location = work.known[slot], work.location[slot]
-        row, col, ok = predict_location(
+        row, col, misfit, n_known = fit_location(
             location, known, table.cells[patch], float(state.hand[patch])
         )
-        if not ok:
+        if n_known < 2:
+            continue
+        loose = n_known < _FEWEST_CONTAINED or misfit > _LOOSEST_FIT * table.cells[patch]
+        if work.near[slot] < 2 and loose:
             continue
         first, rows, cols = view.patch_start[patch], table.rows[patch], view.patch_cols[patch]
         row, col = solve_location(
@@ -195,6 +307,8 @@ def _form_opinions(
         x, y, z, ok = sample_patch(view.vertices, first, rows, cols, row, col)
         if not ok or z < limits.z_min or z > limits.z_max:
             continue
+        if _is_elsewhere(table, limits, patch, row, col, u, v):
+            continue
         cost, n, n_straight = location_cost(
             location,
             known,
@@ -204,7 +318,7 @@ def _form_opinions(
             limits.distance_weight,
             limits.straight_weight,
         )
-        if n >= 2 and n_straight >= limits.straight_min and cost < limits.inlier_cost:
+        if _is_judged(limits, n, n_straight, lenient) and cost < limits.inlier_cost:
             work.n_residuals[slot] = n
             work.solved[slot, 0] = x
             work.solved[slot, 1] = y
@@ -215,7 +329,12 @@ def _form_opinions(
 
 @kernel
 def try_node(
-    table: PatchTable, state: TraceState, limits: TraceLimits, work: TraceWork, node: int
+    table: PatchTable,
+    state: TraceState,
+    limits: TraceLimits,
+    work: TraceWork,
+    node: int,
+    lenient: bool,
 ) -> None:
     """Find the best place of a candidate node; it is stored with the node as tried.
 
@@ -231,6 +350,9 @@ def try_node(
         Scratch.
     node : int
         An empty node.
+    lenient : bool
+        Listen to patches as well that merely contain nodes around it, and to those that have no
+        straight triple there.
 
     Notes
     -----
@@ -238,7 +360,8 @@ def try_node(
     """
     n_slots = gather_slots(state, work, limits.n_rows, node)
     z_target = limits.top_z - (node % limits.n_rows) * limits.spacing
-    _form_opinions(table, state, limits, work, n_slots, z_target)
+    u, v = flat_around(state, limits.n_rows, node)
+    _form_opinions(table, state, limits, work, n_slots, z_target, u, v, lenient)
     state.dirty[node] = False
     state.tried_score[node] = -1
     best = -math.inf
@@ -246,7 +369,9 @@ def try_node(
         if work.n_residuals[slot] == 0:
             continue
         x, y, z = work.solved[slot, 0], work.solved[slot, 1], work.solved[slot, 2]
-        support, against, approved = count_votes(table, limits, work, n_slots, slot, x, y, z)
+        support, against, approved = count_votes(
+            table, limits, work, n_slots, slot, x, y, z, u, v, lenient
+        )
         score = support + (APPROVED_SCORE if approved else 0)
         patch = work.patch[slot]
         if score - against > best or (score - against == best and patch < state.tried_patch[node]):
@@ -383,11 +508,18 @@ def place_node(
         release_slots(work, n_slots)
         return False
     support = 0
+    u, v, known = flat_place(table, patch, state.tried_place[node, 3], state.tried_place[node, 4])
+    if not known:
+        u, v = flat_around(state, limits.n_rows, node)
+    state.flat[node, 0] = u if known else math.nan
+    state.flat[node, 1] = v if known else math.nan
     for hit in range(n_hits):
         if work.hit_point[hit] != 0:
             continue
         q = work.hit_patch[hit]
         row, col = work.hit_place[hit, 0], work.hit_place[hit, 1]
+        if _is_elsewhere(table, limits, q, row, col, u, v):
+            continue
         side = _side(table, state, node, q, row, col)
         if side == 0 or side == -state.hand[q]:
             continue

@@ -60,6 +60,7 @@ def grow_generation(
     generation: int,
     threshold: int,
     only_right: bool,
+    lenient: bool,
     most: int,
     out_counts: NDArray[np.int64],
 ) -> int:
@@ -85,6 +86,8 @@ def grow_generation(
         Residuals that have to agree at least.
     only_right : bool
         Take only candidates that lengthen their rows to the right.
+    lenient : bool
+        Listen to patches that merely contain the nodes around; all candidates are looked at again.
     most : int
         Nodes to add at most.
     out_counts : ndarray of int64, shape (3,)
@@ -111,8 +114,9 @@ def grow_generation(
         n, left, right = _neighbours(state, rows, node)
         if n < _LEAST_NEIGHBOURS or (only_right and (left == 0 or right > 0)):
             continue
-        if state.dirty[node]:
-            try_node(table, state, limits, work, node)
+        if state.dirty[node] or lenient:
+            try_node(table, state, limits, work, node, lenient)
+            state.dirty[node] = lenient
         if state.tried_score[node] < 0:
             continue
         if state.tried_score[node] < threshold:
@@ -128,7 +132,8 @@ def grow_generation(
         if n_added == most:
             break
         if state.dirty[node] and _has_new(state, rows, node, generation):
-            try_node(table, state, limits, work, node)
+            try_node(table, state, limits, work, node, lenient)
+            state.dirty[node] = lenient
             if state.tried_score[node] < threshold:
                 continue
         approved = state.tried_score[node] >= APPROVED_SCORE

@@ -299,6 +299,83 @@ def _height(
 
 
 @kernel
+def fit_location(
+    locations: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    target: float,
+    hand: float,
+) -> tuple[float, float, float, int]:
+    """Return where a node should be on a patch, and how well the grid fits there.
+
+    Parameters
+    ----------
+    locations : ndarray of float64, shape (25, 2)
+        Rows and columns of the neighbourhood on one patch.
+    known : ndarray of bool, shape (25,)
+        Which of them exist.
+    target : float
+        Cells that direct neighbours should be apart.
+    hand : float
+        1 where the patch shows the same side as the trace, -1 where it is mirrored.
+
+    Returns
+    -------
+    tuple
+        Row, column, root mean square misfit of the neighbourhood in cells, and how many of it are
+        known; 0 where fewer than two are, or all at one place.
+
+    Notes
+    -----
+    The grid laid on the neighbours' locations by the best rotation in the sense of least squares,
+    nearer neighbours counting more.
+    """
+    total = 0.0
+    mean_r = mean_c = mean_u = mean_v = 0.0
+    n = 0
+    for i in range(25):
+        if i != CENTRE and known[i]:
+            u, v = float(i // 5 - 2), hand * float(i % 5 - 2)
+            w = 1.0 / (u * u + v * v)
+            total += w
+            mean_r += w * locations[i, 0]
+            mean_c += w * locations[i, 1]
+            mean_u += w * u
+            mean_v += w * v
+            n += 1
+    if n < 2:
+        return 0.0, 0.0, 0.0, 0
+    mean_r /= total
+    mean_c /= total
+    mean_u /= total
+    mean_v /= total
+    cosine = sine = 0.0
+    for i in range(25):
+        if i != CENTRE and known[i]:
+            u, v = float(i // 5 - 2), hand * float(i % 5 - 2)
+            w = 1.0 / (u * u + v * v)
+            du, dv = u - mean_u, v - mean_v
+            dr, dc = locations[i, 0] - mean_r, locations[i, 1] - mean_c
+            cosine += w * (du * dr + dv * dc)
+            sine += w * (du * dc - dv * dr)
+    length = math.sqrt(cosine * cosine + sine * sine)
+    if not length > 0.0:
+        return 0.0, 0.0, 0.0, 0
+    cosine *= target / length
+    sine *= target / length
+    misfit = 0.0
+    for i in range(25):
+        if i != CENTRE and known[i]:
+            du, dv = float(i // 5 - 2) - mean_u, hand * float(i % 5 - 2) - mean_v
+            dr = mean_r + cosine * du - sine * dv - locations[i, 0]
+            dc = mean_c + sine * du + cosine * dv - locations[i, 1]
+            misfit += dr * dr + dc * dc
+    # the node itself is at offset (0, 0), that is -(mean_u, mean_v) from the mean
+    row = mean_r - (cosine * mean_u - sine * mean_v)
+    col = mean_c - (sine * mean_u + cosine * mean_v)
+    return row, col, math.sqrt(misfit / n), n
+
+
+@inline_kernel
 def predict_location(
     locations: NDArray[np.float64],
     known: NDArray[np.bool_],
@@ -322,48 +399,9 @@ def predict_location(
     -------
     tuple
         Row, column, and whether two neighbours at least are known and not at one place.
-
-    Notes
-    -----
-    The best rotation in the sense of least squares, nearer neighbours counting more.
     """
-    total = 0.0
-    mean_r = mean_c = mean_u = mean_v = 0.0
-    n = 0
-    for i in range(25):
-        if i != CENTRE and known[i]:
-            u, v = float(i // 5 - 2), hand * float(i % 5 - 2)
-            w = 1.0 / (u * u + v * v)
-            total += w
-            mean_r += w * locations[i, 0]
-            mean_c += w * locations[i, 1]
-            mean_u += w * u
-            mean_v += w * v
-            n += 1
-    if n < 2:
-        return 0.0, 0.0, False
-    mean_r /= total
-    mean_c /= total
-    mean_u /= total
-    mean_v /= total
-    cosine = sine = 0.0
-    for i in range(25):
-        if i != CENTRE and known[i]:
-            u, v = float(i // 5 - 2), hand * float(i % 5 - 2)
-            w = 1.0 / (u * u + v * v)
-            du, dv = u - mean_u, v - mean_v
-            dr, dc = locations[i, 0] - mean_r, locations[i, 1] - mean_c
-            cosine += w * (du * dr + dv * dc)
-            sine += w * (du * dc - dv * dr)
-    length = math.sqrt(cosine * cosine + sine * sine)
-    if not length > 0.0:
-        return 0.0, 0.0, False
-    cosine *= target / length
-    sine *= target / length
-    # the node itself is at offset (0, 0), that is -(mean_u, mean_v) from the mean
-    row = mean_r - (cosine * mean_u - sine * mean_v)
-    col = mean_c - (sine * mean_u + cosine * mean_v)
-    return row, col, True
+    row, col, _, n = fit_location(locations, known, target, hand)
+    return row, col, n >= 2
 
 
 @kernel

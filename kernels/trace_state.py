@@ -38,6 +38,10 @@ class PatchTable(NamedTuple):
         Cells of each patch between neighbouring nodes of the trace.
     approved : ndarray of bool, shape (p,)
         Patches that a person approved.
+    guide : SegmentView
+        The same grids laid out flat: vertices are (u, v, 0), NaN where that is not known.
+    guide_levels : int
+        As `levels`; 0 where nothing is known.
     """
 
     mesh: SegmentView
@@ -46,6 +50,8 @@ class PatchTable(NamedTuple):
     rows: NDArray[np.int64]
     cells: NDArray[np.float64]
     approved: NDArray[np.bool_]
+    guide: SegmentView
+    guide_levels: int
 
 
 class TraceState(NamedTuple):
@@ -57,6 +63,8 @@ class TraceState(NamedTuple):
         Positions in voxels.
     normal : ndarray of float32, shape (n, 3)
         Unit normals d/dcol x d/drow of the trace.
+    flat : ndarray of float64, shape (n, 2)
+        Where the patches' layout has the node; NaN where it is not known.
     status : ndarray of uint8, shape (n,)
         EMPTY, SUPPORTED or STRUCTURE.
     generation : ndarray of int32, shape (n,)
@@ -93,6 +101,7 @@ class TraceState(NamedTuple):
 
     xyz: NDArray[np.float64]
     normal: NDArray[np.float32]
+    flat: NDArray[np.float64]
     status: NDArray[np.uint8]
     generation: NDArray[np.int32]
     support: NDArray[np.int32]

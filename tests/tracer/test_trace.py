@@ -51,7 +51,7 @@ def continuous(surface):
 def test_trace__follows_the_sheet_either_way(paths, tmp_path, seed_patch):
     ends = []
     for flip_x in (False, True):
-        result = run(paths, tmp_path / str(flip_x), seed_patch, flip_x=flip_x)
+        result = run(paths, tmp_path / str(flip_x), seed_patch, flip_x=flip_x, both_ways=False)
         surface = Surface.load(result.path)
         assert result.path.name.startswith("auto_trace_")
         assert surface.valid.sum() > 300
@@ -62,6 +62,24 @@ def test_trace__follows_the_sheet_either_way(paths, tmp_path, seed_patch):
         assert surface.meta["seed_patch"] == seed_patch
         assert set(surface.meta["used_segments"]) <= {p.name for p in paths.iterdir()}
     assert abs(ends[1] - ends[0]) > 0.2
+
+
+def test_trace__goes_both_ways_across_gaps(paths, tmp_path, seed_patch):
+    both = run(paths, tmp_path, seed_patch)
+    ways = [
+        run(paths, tmp_path, seed_patch, both_ways=False, bridge=0, flip_x=flip_x)
+        for flip_x in (False, True)
+    ]
+    assert continuous(both.surface)
+    assert both.surface.area_vx2 > 1.3 * max(way.surface.area_vx2 for way in ways)
+    turns = theta_of(both.surface.points_xyz[both.surface.valid].astype(np.float64)) / (2 * np.pi)
+    assert np.ptp(turns) > 2.5
+    # the side of the seed patch shows, whichever way comes first
+    other = run(paths, tmp_path, seed_patch, flip_x=True)
+    facing = [
+        np.nanmean(np.diff(s.points_xyz[..., 2], axis=0)) for s in (both.surface, other.surface)
+    ]
+    assert np.sign(facing[0]) == np.sign(facing[1])
 
 
 def test_trace__is_deterministic(paths, tmp_path, seed_patch):

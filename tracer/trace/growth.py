@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tracer.kernels.trace_bridge import bridge_gaps
 from tracer.kernels.trace_growth import grow_generation
 from tracer.kernels.trace_state import PatchTable, TraceWork
 from tracer.trace.params import TraceParams
@@ -49,15 +50,21 @@ def grow(
             # two columns stay in reach, so that the window's left rim is never a rim of the trace
             trace.first_col = max(trace.last_col - params.window // 2, trace.first_col)
             trace.last_col = min(trace.first_col + params.window, most)
+        elif params.both_ways and trace.n_turned == 0:
+            trace.turn_round()
+            trace.first_col = max(trace.used_cols - params.window // 2, 0)
+            trace.last_col = min(trace.first_col + params.window, most)
         else:
             trace.finished = True
 
 
 def _one_generation(trace: Trace, table: PatchTable, work: TraceWork, params: TraceParams) -> int:
-    """Return the number of nodes added at the strictest threshold at which there are any."""
+    """Return the number of nodes added at the strictest rules at which there are any."""
     trace.make_room(trace.last_col + 2)
 
-    def attempt(threshold: int, only_right: bool, most: int) -> int:
+    def attempt(
+        threshold: int, *, only_right: bool = False, lenient: bool = False, most: int = _ALL
+    ) -> int:
         counts = np.zeros(3, np.int64)
         n = grow_generation(
             table,
@@ -69,6 +76,7 @@ def _one_generation(trace: Trace, table: PatchTable, work: TraceWork, params: Tr
             trace.generation + 1,
             threshold,
             only_right,
+            lenient,
             most,
             counts,
         )
@@ -78,16 +86,28 @@ def _one_generation(trace: Trace, table: PatchTable, work: TraceWork, params: Tr
     for threshold in sorted(
         {params.inlier_base_threshold, max(params.consensus_default_th, 1)}, reverse=True
     ):
-        added = attempt(threshold, False, _ALL)
-        if added:
+        if added := attempt(threshold):
             return added
-    for threshold in range(params.consensus_default_th - 1, params.consensus_limit_th - 1, -1):
-        added = attempt(threshold, True, 1)
+    # where the trace would end, to the right first; the rims are ends of the trace as well
+    for only_right in (True, False):
+        for threshold in range(params.consensus_default_th - 1, params.consensus_limit_th - 1, -1):
+            if added := attempt(threshold, only_right=only_right, most=1):
+                return added
+    if not params.bridge:
+        return 0
+    if added := attempt(params.consensus_limit_th, lenient=True):
+        return added
+    for reach in range(2, int(params.bridge / params.spacing) + 2):
+        added = bridge_gaps(
+            table,
+            trace.state,
+            trace.limits,
+            work,
+            trace.first_col,
+            trace.last_col,
+            trace.generation + 1,
+            reach,
+        )
         if added:
-            return added
-    # the rims are ends of the trace as well: its last columns get what little support there is
-    for threshold in range(params.consensus_default_th - 1, params.consensus_limit_th - 1, -1):
-        added = attempt(threshold, False, 1)
-        if added:
-            return added
+            return int(added)
     return 0

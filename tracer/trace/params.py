@@ -69,8 +69,18 @@ class TraceParams(Params):
     )
     winding_check: bool = Field(
         True,
-        description="Lay out all patches first and cut them where they jump between wraps; not "
-        "done where a suspects.json is found.",
+        description="Lay out all patches first: patches are cut where they jump between wraps "
+        "(where no suspects.json says so), refused where the layout has them on another wrap, and "
+        "gaps are bridged.",
+    )
+    both_ways: bool = Field(
+        True, description="Grow towards the other end of the scroll as well, afterwards."
+    )
+    bridge: float = Field(
+        400.0,
+        ge=0,
+        description="Widest gap between patches that the trace goes on beyond, voxels; 0: none, as "
+        "in VC3D.",
     )
     preview_every: int = Field(
         50, ge=1, description="Generations between previews, from which a trace can be resumed."

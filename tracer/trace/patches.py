@@ -45,6 +45,22 @@ class Suspicions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FlatPatches:
+    """All patches laid out in one plane, as `tracer unroll` does it.
+
+    Attributes
+    ----------
+    uv : mapping of str to ndarray of float32, shape (rows, cols, 2)
+        Along the sheet and along the axis, voxels, by patch; NaN where not known.
+    component : mapping of str to ndarray of int32, shape (rows, cols)
+        Parts of the layout that nothing connects; -1 where there is none.
+    """
+
+    uv: Mapping[str, NDArray[np.float32]]
+    component: Mapping[str, NDArray[np.int32]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TracePatches:
     """Patches ready to be traced; a patch that was cut is there once for each piece.
 
@@ -58,20 +74,25 @@ class TracePatches:
         Names of the patches that a person approved.
     suspicions : Suspicions
         What was left out.
+    layout : FlatPatches or None
+        All patches laid out flat, where that was possible.
     """
 
     names: tuple[str, ...]
     surfaces: tuple[Surface, ...]
     approved: frozenset[str]
     suspicions: Suspicions
+    layout: FlatPatches | None = None
 
-    def table(self, spacing: float) -> "PatchTable":
+    def table(self, spacing: float, seed: int = -1) -> "PatchTable":
         """Return the patches as kernels take them.
 
         Parameters
         ----------
         spacing : float
             Voxels between nodes of the trace.
+        seed : int
+            The patch that the trace begins on: the layout is that of patches connected to it.
 
         Returns
         -------
@@ -83,6 +104,7 @@ class TracePatches:
         segment = build_segment(
             [PatchGrid.of_surface(f"{i:06d}", surface) for i, surface in enumerate(self.surfaces)]
         )
+        guide = build_segment(self._flat_grids(seed))
         return PatchTable(
             mesh=segment.view,
             levels=segment.levels,
@@ -90,7 +112,27 @@ class TracePatches:
             rows=np.array([s.shape[0] for s in self.surfaces], dtype=np.int64),
             cells=np.array([spacing * _cells_per_voxel(s) for s in self.surfaces]),
             approved=np.array([name in self.approved for name in self.names], dtype=np.bool_),
+            guide=guide.view,
+            guide_levels=guide.levels if seed >= 0 else 0,
         )
+
+    def _flat_grids(self, seed: int) -> list[PatchGrid]:
+        """Return the patches as grids of (u, v, 0); all NaN where there is no layout."""
+        layout = self.layout
+        component = -1
+        if layout is not None and seed >= 0:
+            mine = layout.component[self.names[seed]][self.surfaces[seed].valid]
+            counted = np.bincount(mine[mine >= 0], minlength=1)
+            component = int(counted.argmax()) if counted.any() else -1
+        grids = []
+        for i, (name, surface) in enumerate(zip(self.names, self.surfaces, strict=True)):
+            points = np.full((*surface.shape, 3), np.nan, np.float32)
+            if layout is not None and component >= 0:
+                known = surface.valid & (layout.component[name] == component)
+                points[known, :2] = layout.uv[name][known]
+                points[known, 2] = 0.0
+            grids.append(PatchGrid(name=f"{i:06d}", fingerprint="", points_xyz=points))
+        return grids
 
     def pieces_of(self, name: str) -> list[int]:
         """Return the numbers of the pieces of a patch, the largest first.
@@ -247,8 +289,8 @@ def read_suspects(files: Iterable[Path], names: Iterable[str]) -> Suspicions:
     return _suspicions(entries, known, tuple(str(path) for path in files))
 
 
-def check_windings(surfaces: Mapping[str, Surface]) -> Suspicions:
-    """Return where patches jump, by the winding of all patches against one another.
+def check_windings(surfaces: Mapping[str, Surface]) -> tuple[Suspicions, FlatPatches | None]:
+    """Return where patches jump, and their layout, by the winding of all against one another.
 
     Parameters
     ----------
@@ -257,8 +299,10 @@ def check_windings(surfaces: Mapping[str, Surface]) -> Suspicions:
 
     Returns
     -------
-    Suspicions
+    suspicions : Suspicions
         Jumps and tails.
+    layout : FlatPatches or None
+        None where they cannot be laid out.
 
     Warns
     -----
@@ -272,16 +316,26 @@ def check_windings(surfaces: Mapping[str, Surface]) -> Suspicions:
 
     patches = Patches.from_surfaces(list(surfaces.values()), list(surfaces))
     try:
-        found = find_suspects(solve(patches, UnrollParams()))
+        solved = solve(patches, UnrollParams())
+        found = find_suspects(solved)
     except TracerError as error:
         warnings.warn(
             f"windings cannot be checked ({error}); only local contradictions stop the trace",
             TracerWarning,
             stacklevel=2,
         )
-        return Suspicions()
+        return Suspicions(), None
     entries = [{"kind": s.kind, "patch": s.patch, "cells": s.cells} for s in found]
-    return _suspicions(entries, frozenset(surfaces), ("winding check",))
+    uv = {name: np.full((*s.shape, 2), np.nan, np.float32) for name, s in surfaces.items()}
+    component = {name: np.full(s.shape, -1, np.int32) for name, s in surfaces.items()}
+    bounds = np.searchsorted(patches.grid[:, 0], np.arange(len(surfaces) + 1))
+    for i, name in enumerate(patches.names):
+        mine = slice(bounds[i], bounds[i + 1])
+        rows, cols = patches.grid[mine, 1], patches.grid[mine, 2]
+        uv[name][rows, cols] = solved.plane.uv[mine]
+        component[name][rows, cols] = solved.layout.component[mine]
+    suspicions = _suspicions(entries, frozenset(surfaces), ("winding check",))
+    return suspicions, FlatPatches(uv=uv, component=component)
 
 
 def _suspicions(
@@ -304,7 +358,11 @@ def _suspicions(
 
 
 def cut_patches(
-    surfaces: Mapping[str, Surface], suspicions: Suspicions, *, keep: str = ""
+    surfaces: Mapping[str, Surface],
+    suspicions: Suspicions,
+    *,
+    keep: str = "",
+    layout: FlatPatches | None = None,
 ) -> TracePatches:
     """Return patches without the cells under suspicion; what falls apart becomes several.
 
@@ -316,26 +374,30 @@ def cut_patches(
         What to leave out.
     keep : str
         A patch that is not left out as a whole.
+    layout : FlatPatches, optional
+        All patches laid out flat.
 
     Returns
     -------
     TracePatches
-        In the order of names.
+        In the order of names. Approved patches are neither cut nor left out: a person knows better.
     """
     names: list[str] = []
     pieces: list[Surface] = []
+    approved = frozenset(name for name, surface in surfaces.items() if is_approved(surface))
     for name, surface in surfaces.items():
-        if name in suspicions.excluded and name != keep:
+        if name in suspicions.excluded - approved and name != keep:
             continue
-        cut = suspicions.cells.get(name)
+        cut = suspicions.cells.get(name) if name not in approved else None
         parts = [surface] if not cut else _pieces(surface, cut)
         names += [name] * len(parts)
         pieces += parts
     return TracePatches(
         names=tuple(names),
         surfaces=tuple(pieces),
-        approved=frozenset(name for name, s in surfaces.items() if is_approved(s)),
+        approved=approved,
         suspicions=suspicions,
+        layout=layout,
     )
 
 

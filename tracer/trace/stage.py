@@ -112,13 +112,12 @@ def prepare_patches(
     """
     surfaces = load_surfaces(paths)
     files = find_suspects_files(paths) if suspects is None else [suspects]
+    suspicions, layout = Suspicions(), None
+    if params.winding_check:
+        suspicions, layout = check_windings(surfaces)
     if files:
         suspicions = read_suspects(files, surfaces)
-    elif params.winding_check:
-        suspicions = check_windings(surfaces)
-    else:
-        suspicions = Suspicions()
-    return cut_patches(surfaces, suspicions, keep=seed_patch)
+    return cut_patches(surfaces, suspicions, keep=seed_patch, layout=layout)
 
 
 def trace(
@@ -177,7 +176,7 @@ def trace(
             f"{paths}: the seed patch '{name}' is not there, defective or nothing but jumps; "
             "choose another one"
         )
-    table, work = patches.table(params.spacing), make_work(len(patches.names))
+    table, work = patches.table(params.spacing, pieces[0]), make_work(len(patches.names))
     if resume is not None:
         running = load_trace(Path(resume) / STATE_NAME, len(patches.names))
     else:

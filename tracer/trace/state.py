@@ -49,6 +49,8 @@ class Trace:
         Whether its columns run against those of the seed patch.
     refused : ndarray of int64, shape (3,)
         Candidates refused as contradicted, colliding, lacking consensus, over all generations.
+    n_turned : int
+        How often the direction of growth was reversed.
     finished : bool
         Whether nothing more can be added.
     """
@@ -61,6 +63,7 @@ class Trace:
     seed_xyz: tuple[float, float, float]
     flipped: bool
     refused: np.ndarray
+    n_turned: int = 0
     finished: bool = False
 
     @property
@@ -106,6 +109,30 @@ class Trace:
             }
             self.state = TraceState(**joined)
 
+    def turn_round(self) -> None:
+        """Reverse the columns, so that the trace grows towards its other end."""
+        rows, n_cols = self.limits.n_rows, max(self.used_cols, 1)
+        room = self.state.entry_patch.shape[1]
+
+        def moved(entry: np.ndarray) -> np.ndarray:
+            node, k = np.divmod(np.maximum(entry, 0), room)
+            other = (n_cols - 1 - node // rows) * rows + node % rows
+            return np.where(entry >= 0, other * room + k, entry)
+
+        arrays = {}
+        for name, value in self.state._asdict().items():
+            if name in _PER_PATCH:
+                arrays[name] = moved(value) if name == "patch_entry" else -value
+                continue
+            by_column = value[: n_cols * rows].reshape(n_cols, rows, *value.shape[1:])
+            arrays[name] = by_column[::-1].reshape(n_cols * rows, *value.shape[1:]).copy()
+        arrays["entry_next"] = moved(arrays["entry_next"])
+        arrays["normal"] = -arrays["normal"]
+        arrays["dirty"][:] = True
+        self.state = TraceState(**arrays)
+        self.flipped = not self.flipped
+        self.n_turned += 1
+
     def save(self, path: Path) -> None:
         """Write everything that is needed to go on.
 
@@ -125,7 +152,14 @@ class Trace:
                 **arrays,
                 limits=np.array(self.limits, dtype=np.float64),
                 counters=np.array(
-                    [self.generation, self.first_col, self.last_col, self.flipped, self.finished]
+                    [
+                        self.generation,
+                        self.first_col,
+                        self.last_col,
+                        self.flipped,
+                        self.finished,
+                        self.n_turned,
+                    ]
                 ),
                 seed_xyz=np.array(self.seed_xyz),
                 refused=self.refused,
@@ -180,6 +214,7 @@ def load_trace(path: Path, n_patches: int) -> Trace:
         last_col=int(counters[2]),
         flipped=bool(counters[3]),
         finished=bool(counters[4]),
+        n_turned=int(counters[5]),
         seed_xyz=(seed[0], seed[1], seed[2]),
         refused=refused,
     )
@@ -189,6 +224,7 @@ def _empty_state(n: int, n_patches: int) -> TraceState:
     return TraceState(
         xyz=np.full((n, 3), np.nan),
         normal=np.zeros((n, 3), np.float32),
+        flat=np.full((n, 2), np.nan),
         status=np.full(n, EMPTY, np.uint8),
         generation=np.zeros(n, np.int32),
         support=np.zeros(n, np.int32),

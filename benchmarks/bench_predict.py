@@ -36,7 +36,8 @@ from tracer.phantom import Truth
 from tracer.predict import stages
 from tracer.predict.clean import CleanParams
 from tracer.predict.params import PredictParams
-from tracer.predict.score import match_features, score_masks
+from tracer.predict.score import score_masks
+from tracer.predict.topology import count_features
 from tracer.score import score_paths
 from tracer.volume import Volume
 
@@ -130,7 +131,7 @@ class _Known:
         return {
             f"covered{ending}": float(near[middle].mean()),
             f"wrong{ending}": float(wrong.sum() / max(1, found.sum())),
-            f"tunnels{ending}": 1e6 * match_features(found, found)[0][1] / found.size,
+            f"tunnels{ending}": 1e6 * count_features(found)[1] / found.size,
             f"surface Dice{ending}": score.surface_dice,
             f"combined{ending}": score.combined,
         }

@@ -14,15 +14,9 @@ only (6 neighbours). Voxels whose label is the ignore label are background in bo
     background counts as one more component.
 ``topology_score``
     Mean of an F1 = 2 m / (features of prediction + features of label) per dimension, with weights
-    0.34, 0.33 and 0.33, over the dimensions in which either mask has a feature. It follows
-    Betti matching (a feature counts as matched only if both masks have it *in the same place*) at a
-    fraction of its cost:
-
-    * components: m is the number of components of the union of the masks that hold a component of
-      both masks, which is what the induced matching of two binary masks gives;
-    * tunnels (holes in a sheet, handles between sheets): their number is counted per tile of 32
-      voxels from the Euler characteristic, and m is the sum of the smaller number per tile;
-    * cavities: m is the number of cavities of the union that lie in cavities of both.
+    0.34, 0.33 and 0.33, over the dimensions in which either mask has a feature. Features are
+    components, tunnels (holes in a sheet, handles between sheets) and cavities, and m is how many
+    of them both masks have in the same place: :mod:`tracer.predict.topology`.
 ``combined``
     0.30 topology + 0.35 surface Dice + 0.35 VOI.
 """
@@ -35,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.errors import TracerWarning, VolumeError
+from tracer.predict.topology import label_components, match_features
 
 VOI_ALPHA = 0.3
-TILE = 32
 TOPOLOGY_WEIGHTS = (0.34, 0.33, 0.33)
 COMBINED_WEIGHTS = (0.30, 0.35, 0.35)
 
@@ -130,14 +124,6 @@ def surface_dice(prediction: Mask, label: Mask, tolerance: float) -> float:
     return _ratio(close, sum(sizes))
 
 
-def _components(mask: Mask, connectivity: int) -> tuple[NDArray[np.int32], int]:
-    import scipy.ndimage as ndi
-
-    structure = ndi.generate_binary_structure(3, connectivity)
-    labels, count = ndi.label(mask, structure)
-    return np.asarray(labels, np.int32), int(count)
-
-
 def variation_of_information(
     prediction: NDArray[np.int32], label: NDArray[np.int32]
 ) -> tuple[float, float]:
@@ -169,94 +155,6 @@ def variation_of_information(
 def _entropy(counts: NDArray[np.int64], total: int) -> float:
     share = counts[counts > 0] / total
     return float(-(share * np.log2(share)).sum())
-
-
-def euler_characteristic(mask: Mask) -> int:
-    """Return the Euler characteristic of the union of closed voxel cubes.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (z, y, x)
-        Foreground, connected through faces, edges and corners.
-
-    Returns
-    -------
-    int
-        Components − tunnels + cavities.
-    """
-    padded = np.pad(mask, 1)
-    cells: dict[tuple[int, ...], Mask] = {(): padded}
-    for axes in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)):
-        # A lower-dimensional cell belongs to the complex if a voxel on either side does.
-        source = cells[axes[:-1]]
-        low = np.take(source, np.arange(source.shape[axes[-1]] - 1), axes[-1])
-        high = np.take(source, np.arange(1, source.shape[axes[-1]]), axes[-1])
-        cells[axes] = low | high
-    return sum(
-        (-1) ** (3 - len(axes)) * int(np.count_nonzero(cell)) for axes, cell in cells.items()
-    )
-
-
-def _betti(mask: Mask) -> tuple[int, int, int]:
-    components = _components(mask, 3)[1]
-    cavities = _components(np.pad(~mask, 1, constant_values=True), 1)[1] - 1
-    return components, components + cavities - euler_characteristic(mask), cavities
-
-
-def _cavities(mask: Mask) -> tuple[NDArray[np.int32], int]:
-    """Return background components that do not reach the border, numbered from 1."""
-    labels, count = _components(np.pad(~mask, 1, constant_values=True), 1)
-    outside = int(labels[0, 0, 0])
-    order = np.zeros(count + 1, np.int32)
-    order[[i for i in range(1, count + 1) if i != outside]] = np.arange(1, count)
-    return order[labels[1:-1, 1:-1, 1:-1]], count - 1
-
-
-def _touched(container: NDArray[np.int32], members: Mask, count: int) -> Mask:
-    """Return which of the numbered components hold a member voxel."""
-    hit = np.zeros(count + 1, np.bool_)
-    hit[np.unique(container[members])] = True
-    return hit[1:]
-
-
-def match_features(
-    prediction: Mask, label: Mask
-) -> tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
-    """Return the Betti numbers of two masks and how many features match in place.
-
-    Parameters
-    ----------
-    prediction, label : ndarray of bool, shape (z, y, x)
-        Masks.
-
-    Returns
-    -------
-    tuple of tuple of int
-        Components, tunnels and cavities of the prediction, of the label, and matched.
-    """
-    union, unions = _components(prediction | label, 3)
-    components = (
-        _components(prediction, 3)[1],
-        _components(label, 3)[1],
-        int((_touched(union, prediction, unions) & _touched(union, label, unions)).sum()),
-    )
-    holes = [_cavities(mask) for mask in (prediction, label, prediction | label)]
-    inside_both = (holes[0][0] > 0) & (holes[1][0] > 0)
-    # Two cavities of the union inside one cavity of a mask are one feature of that mask.
-    matched_cavities = min(
-        len(np.unique(holes[i][0][inside_both & (holes[2][0] > 0)])) for i in (0, 1)
-    )
-    tunnels = np.zeros(3, np.int64)
-    for corner in np.ndindex(*(-(-extent // TILE) for extent in prediction.shape)):
-        tile = tuple(slice(TILE * i, TILE * (i + 1)) for i in corner)
-        if prediction[tile].any() or label[tile].any():
-            counts = _betti(prediction[tile])[1], _betti(label[tile])[1]
-            tunnels += (*counts, min(counts))
-    return (
-        (components[0], int(tunnels[0]), holes[0][1]),
-        (components[1], int(tunnels[1]), holes[1][1]),
-        (components[2], int(tunnels[2]), matched_cavities),
-    )
 
 
 def score_masks(
@@ -310,7 +208,7 @@ def score_masks(
     b = np.asarray(label != 0, np.bool_) & known
     dice = _ratio(2 * int((a & b).sum()), int(a.sum()) + int(b.sum()))
     surface = surface_dice(a, b, tolerance)
-    split, merge = variation_of_information(_components(a, 3)[0], _components(b, 3)[0])
+    split, merge = variation_of_information(label_components(a)[0], label_components(b)[0])
     voi = 1.0 / (1.0 + VOI_ALPHA * (split + merge))
     of_prediction, of_label, matched = match_features(a, b)
     topology = _topology_score(of_prediction, of_label, matched)

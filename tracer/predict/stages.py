@@ -27,7 +27,7 @@ from tracer.volume_writer import VolumeWriter
 _KEEP = Existing()
 _SAMPLES = 5  # per axis: 125 cubes of 32 voxels estimate the contrast to about a percent
 _SAMPLE_EDGE = 32
-_MOST_SCORED = 1 << 30  # voxels; scoring labels whole masks in memory, about 30 bytes per voxel
+_MOST_SCORED = 1 << 27  # voxels; the topology score takes about 75 bytes per voxel
 
 
 def measure_contrast(volume: Volume) -> float:

@@ -4,8 +4,9 @@
 
 Each stage is the command that a user types, in a process of its own, with one worker; its peak
 resident memory is read from the kernel. The same number of seeds and patches is grown in each
-phantom, with 64 MB for the distance field, which is 2.1 MB per chunk of 128³. ``start`` is a command that reads no data: what every command takes for itself. ``grow`` is
-the largest volume's peak without that start over the smallest's; the volume grows by ``times``.
+phantom, with 64 MB for the distance field, which has 2.1 MB per chunk of 128³. ``start`` is a
+command that reads no data: what every command takes for itself. ``grow`` is the largest volume's
+peak without that start over the smallest's; the volume grows by ``times``.
 
 ``render`` renders the same canvas of at most 1000 x 128 pixels and 21 layers at every size.
 """
@@ -44,7 +45,7 @@ class Case:
 
 
 CASES = (Case("normal", (192, 288, 432)),)
-TINY = (Case("normal", (96, 128)),)
+TINY = (Case("normal", (96,)),)
 
 
 def run(case: Case) -> Figures:

@@ -65,9 +65,10 @@ def measure_command(given: Input, folder: Path, repeats: int) -> Figures:
         figures[f"{name}, cpu_s"] = statistics.median(spent[1:])  # the first may compile
     grown = first.outcomes[point]
     figures["area of that patch, cm2"] = grown.area_cm2
-    figures["command / in process"] = figures["tracer seed, one patch, cpu_s"] / _in_process_s(
-        volume, folder, (float(x), float(y), float(z)), repeats
-    )
+    command = float(figures["tracer seed, one patch, cpu_s"])
+    grown_s = _in_process_s(volume, folder, (float(x), float(y), float(z)), repeats)
+    figures["outside growing, cpu_s"] = command - grown_s
+    figures["command / in process"] = command / grown_s
     return figures
 
 

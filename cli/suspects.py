@@ -9,7 +9,7 @@ from tracer.cli.console import progress_bar, summary
 from tracer.cli.options import given, params_options
 from tracer.unroll.params import UnrollParams
 
-_ONLY_UNROLL = frozenset(UnrollParams.model_fields) - {"same_surface_th", "threshold"}
+_ONLY_UNROLL = frozenset(UnrollParams.model_fields) - {"same_surface_th", "threshold", "memory_gb"}
 
 
 @click.command(
@@ -49,22 +49,23 @@ def suspects(
     """List the patches in PATHS that jump between wraps or hang between sheets."""
     params = UnrollParams.load(None, given(UnrollParams, options))
     from tracer.unroll.axis import choose_axis
-    from tracer.unroll.findings import find_all
     from tracer.unroll.output import write_suspects
-    from tracer.unroll.patches import load_patches, patch_directories
-    from tracer.unroll.stage import solve
-    from tracer.unroll.suspects import mask_offending
+    from tracer.unroll.patches import patch_directories
+    from tracer.unroll.slabs import suspects_of_collection
     from tracer.volume import Volume
 
     axis = choose_axis(umbilicus, axis_text)
     volume = Volume.open(prediction) if prediction is not None else None
-    directories = patch_directories(paths)
-    patches = load_patches(directories)
     with progress_bar("suspects") as progress:
-        solved = solve(patches, params, axis=axis, progress=progress)
-    found = find_all(
-        solved, prediction=volume, threshold=params.threshold, pictures=pictures and out is not None
-    )
+        found, masked = suspects_of_collection(
+            patch_directories(paths),
+            params,
+            axis=axis,
+            prediction=volume,
+            pictures=pictures and out is not None,
+            mask=auto_mask,
+            progress=progress,
+        )
     for suspect in found.suspects:
         x, y, z = suspect.xyz
         turns = f", {suspect.turns} turns" if suspect.turns else ""
@@ -74,10 +75,9 @@ def suspects(
         )
     kinds = sorted({suspect.kind for suspect in found.suspects})
     counted = ", ".join(f"{sum(s.kind == kind for s in found.suspects)} {kind}" for kind in kinds)
-    summary(f"{len(patches.names)} patches: {counted or 'nothing suspicious'}")
+    summary(f"{found.patches} patches: {counted or 'nothing suspicious'}")
     if out is not None:
         written = write_suspects(out, found)
         summary(f"wrote {written}")
     if auto_mask:
-        changed = mask_offending(solved, paths)
-        summary(f"masked {sum(changed.values())} vertices of {len(changed)} patches")
+        summary(f"masked {sum(masked.values())} vertices of {len(masked)} patches")

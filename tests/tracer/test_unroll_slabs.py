@@ -12,6 +12,7 @@ from tracer.unroll.output import REPORT
 from tracer.unroll.patches import patch_directories
 from tracer.unroll.resample import Sheet
 from tracer.unroll.slab_plan import Extents, plan_slabs
+from tracer.unroll.slabs import suspects_of_collection
 from tracer.unroll.stitch import Frame, Groups, Piece, merge_pieces
 
 WHOLE = UnrollParams(step=10.0)
@@ -213,3 +214,12 @@ def test_merge_pieces__fades_where_both_agree_and_keeps_one_where_not(off):
         assert ((y[5:7] > 0) & (y[5:7] < off)).all()
     else:
         assert set(y) == {0.0, off}
+
+
+def test_suspects_of_collection__slabs_find_and_mask_the_jumps(tmp_path):
+    directories = save(random_patches(220, jumping=(40, 90)), tmp_path / "paths")
+    found, masked = suspects_of_collection(directories, SLABS, mask=True, pictures=False)
+    assert {s.patch for s in found.suspects if s.kind == "jump"} == {"patch_040", "patch_090"}
+    assert set(masked) >= {"patch_040", "patch_090"}
+    again, _ = suspects_of_collection(directories, SLABS, pictures=False)
+    assert not [s for s in again.suspects if s.kind == "jump"]

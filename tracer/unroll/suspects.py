@@ -214,13 +214,17 @@ def _minorities(solved: Solved, components: Sequence[Unrolled]) -> list[Suspect]
     return out
 
 
-def offending_cells(solved: Solved) -> dict[str, list[tuple[int, int]]]:
+def offending_cells(
+    solved: Solved, z_range: tuple[float, float] = (-np.inf, np.inf)
+) -> dict[str, list[tuple[int, int]]]:
     """Return the vertices to mask so that no patch lies on two wraps or hangs between sheets.
 
     Parameters
     ----------
     solved : Solved
         Patches laid out.
+    z_range : tuple of float
+        Only cells from one height to below another, voxels.
 
     Returns
     -------
@@ -243,14 +247,17 @@ def offending_cells(solved: Solved) -> dict[str, list[tuple[int, int]]]:
         mine = np.flatnonzero((patches.grid[:, 0] == index) & active)
         if len(mine):
             offending[mine[piece[mine] != piece[mine[size[piece[mine]].argmax()]]]] = True
-    chosen = np.flatnonzero(offending)
+    z = patches.points_xyz[:, 2]
+    chosen = np.flatnonzero(offending & (z >= z_range[0]) & (z < z_range[1]))
     cells: dict[str, list[tuple[int, int]]] = {}
     for index, row, col in patches.grid[chosen].tolist():
         cells.setdefault(patches.names[index], []).append((row, col))
     return cells
 
 
-def mask_offending(solved: Solved, paths: Path) -> dict[str, int]:
+def mask_offending(
+    solved: Solved, paths: Path, *, z_range: tuple[float, float] = (-np.inf, np.inf)
+) -> dict[str, int]:
     """Mask the offending cells of all patches of a collection.
 
     Parameters
@@ -259,6 +266,8 @@ def mask_offending(solved: Solved, paths: Path) -> dict[str, int]:
         Patches laid out.
     paths : Path
         Their collection.
+    z_range : tuple of float
+        Only cells from one height to below another, voxels.
 
     Returns
     -------
@@ -268,7 +277,7 @@ def mask_offending(solved: Solved, paths: Path) -> dict[str, int]:
     from tracer.tifxyz import read_points
 
     changed = {}
-    for name, cells in sorted(offending_cells(solved).items()):
+    for name, cells in sorted(offending_cells(solved, z_range).items()):
         rows, cols, _ = read_points(paths / name).shape
         n = mask_cells(paths / name, cells, (rows, cols))
         if n:

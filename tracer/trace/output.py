@@ -9,11 +9,20 @@ from tracer.errors import NothingFoundError
 from tracer.kernels.trace_output import fill_surface
 from tracer.kernels.trace_state import SUPPORTED, SUPPORTS, PatchTable, TraceWork
 from tracer.surface import Surface
+from tracer.trace.holes import close_holes, finer, node_windings
 from tracer.trace.params import TraceParams
+from tracer.trace.patches import TracePatches
 from tracer.trace.state import Trace
+from tracer.unroll.inpaint import DATA
 
 
-def trace_surface(trace: Trace, table: PatchTable, work: TraceWork, params: TraceParams) -> Surface:
+def trace_surface(
+    trace: Trace,
+    table: PatchTable,
+    work: TraceWork,
+    params: TraceParams,
+    patches: TracePatches | None = None,
+) -> Surface:
     """Return the fine surface of a trace.
 
     Parameters
@@ -26,13 +35,16 @@ def trace_surface(trace: Trace, table: PatchTable, work: TraceWork, params: Trac
         Scratch.
     params : TraceParams
         Parameters.
+    patches : TracePatches, optional
+        The patches with their layout; holes are closed where it is given.
 
     Returns
     -------
     Surface
         At `src_step`, cropped, showing the side of the seed patch whatever the direction of
         growth. Channels: ``confidence``, ``support`` (patches averaged), ``inliers_sum``
-        (residuals that agreed on the nearest node), ``generations``.
+        (residuals that agreed on the nearest node), ``generations``, ``state`` (100 on patches, 80
+        where a hole was closed).
 
     Raises
     ------
@@ -63,13 +75,18 @@ def trace_surface(trace: Trace, table: PatchTable, work: TraceWork, params: Trac
         support,
         confidence,
     )
-    valid = np.isfinite(xyz[..., 0])
-    if not valid.any():
+    if not np.isfinite(xyz[..., 0]).any():
         raise NothingFoundError("the trace has no surface; choose another seed patch")
+    filled_state = np.where(np.isfinite(xyz[..., 0]), DATA, 0).astype(np.uint8)
+    if patches is not None and params.max_hole > 0:
+        winding = finer(node_windings(trace, patches), step)
+        xyz, filled_state = close_holes(xyz, winding, params.src_step, params.max_hole)
+    valid = np.isfinite(xyz[..., 0])
     at = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     box = (slice(at[0][0], at[0][-1] + 1), slice(at[1][0], at[1][-1] + 1))
     channels: dict[str, NDArray[Any]] = {
         "confidence": confidence,
+        "state": filled_state,
         "support": support,
         "inliers_sum": _nearest(state.support, rows, cols, step).astype(np.uint16),
         "generations": _nearest(state.generation, rows, cols, step).astype(np.uint16),

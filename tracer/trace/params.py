@@ -82,6 +82,12 @@ class TraceParams(Params):
         description="Widest gap between patches that the trace goes on beyond, voxels; 0: none, as "
         "in VC3D.",
     )
+    max_hole: float = Field(
+        60.0,
+        ge=0,
+        description="Widest hole to close in the surface written, along its shorter side, voxels; "
+        "0: none.",
+    )
     preview_every: int = Field(
         50, ge=1, description="Generations between previews, from which a trace can be resumed."
     )

@@ -54,10 +54,13 @@ class FlatPatches:
         Along the sheet and along the axis, voxels, by patch; NaN where not known.
     component : mapping of str to ndarray of int32, shape (rows, cols)
         Parts of the layout that nothing connects; -1 where there is none.
+    winding : mapping of str to ndarray of float32, shape (rows, cols)
+        Turns; NaN where not known.
     """
 
     uv: Mapping[str, NDArray[np.float32]]
     component: Mapping[str, NDArray[np.int32]]
+    winding: Mapping[str, NDArray[np.float32]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -327,6 +330,7 @@ def check_windings(surfaces: Mapping[str, Surface]) -> tuple[Suspicions, FlatPat
         return Suspicions(), None
     entries = [{"kind": s.kind, "patch": s.patch, "cells": s.cells} for s in found]
     uv = {name: np.full((*s.shape, 2), np.nan, np.float32) for name, s in surfaces.items()}
+    winding = {name: np.full(s.shape, np.nan, np.float32) for name, s in surfaces.items()}
     component = {name: np.full(s.shape, -1, np.int32) for name, s in surfaces.items()}
     bounds = np.searchsorted(patches.grid[:, 0], np.arange(len(surfaces) + 1))
     for i, name in enumerate(patches.names):
@@ -334,8 +338,9 @@ def check_windings(surfaces: Mapping[str, Surface]) -> tuple[Suspicions, FlatPat
         rows, cols = patches.grid[mine, 1], patches.grid[mine, 2]
         uv[name][rows, cols] = solved.plane.uv[mine]
         component[name][rows, cols] = solved.layout.component[mine]
+        winding[name][rows, cols] = solved.layout.winding[mine] / (2.0 * np.pi)
     suspicions = _suspicions(entries, frozenset(surfaces), ("winding check",))
-    return suspicions, FlatPatches(uv=uv, component=component)
+    return suspicions, FlatPatches(uv=uv, component=component, winding=winding)
 
 
 def _suspicions(

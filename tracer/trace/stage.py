@@ -186,8 +186,8 @@ def trace(
     previews: list[Path] = []
     stopped = False
 
-    def saved(prefix: str) -> "tuple[Path, Surface]":
-        surface = trace_surface(running, table, work, params)
+    def saved(prefix: str, whole: bool = False) -> "tuple[Path, Surface]":
+        surface = trace_surface(running, table, work, params, patches if whole else None)
         complete = dataclasses.replace(
             surface, meta=_meta(running, patches, params, name, prediction, stopped)
         )
@@ -204,7 +204,7 @@ def trace(
         return not stopped
 
     grow(running, table, work, params, after_generation)
-    path, surface = saved("auto_trace")
+    path, surface = saved("auto_trace", whole=True)
     if stopped:
         running.save(path / STATE_NAME)
     used = sorted({patches.names[i] for i in used_patches(running).tolist()})

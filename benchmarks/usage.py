@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,14 @@ class Usage:
 
 
 def measure(
-    command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    stdout: IO[str] | None = None,
 ) -> Usage:
     """Run a command, stopped after some seconds, and return what it took."""
     started = time.monotonic()
-    child = subprocess.Popen(command, env={**os.environ, **(environment or {})})
+    child = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=stdout)
     memory_kb = 0
     stopped = False
     while True:

@@ -25,6 +25,11 @@ class CheckParams(Params):
         ge=0,
         description="connected vertices that hang between sheets, as the other patches see it",
     )
+    memory_gb: float = Field(
+        2.0,
+        gt=0,
+        description="memory for laying a folder out as a whole: larger ones in slabs along z",
+    )
     max_folds: float = Field(
         0.001, ge=0, description="share of the cells folded back by more than a right angle"
     )

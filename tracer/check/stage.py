@@ -88,7 +88,7 @@ def check(
     if together:
         for folder in paths:
             if not (folder / "meta.json").exists():
-                surfaces = _with_suspects(folder, surfaces, params.max_tail)
+                surfaces = _with_suspects(folder, surfaces, params)
     return Report(tuple(surfaces))
 
 
@@ -285,28 +285,27 @@ def _overlap_problems(path: Path, siblings: frozenset[str]) -> list[Problem]:
     return [Problem("overlap", WARN, text)]
 
 
-def _with_suspects(folder: Path, surfaces: list[Checked], max_tail: int) -> list[Checked]:
+def _with_suspects(folder: Path, surfaces: list[Checked], params: CheckParams) -> list[Checked]:
     """Return the surfaces with what laying the whole collection out says about them."""
     from tracer.unroll.params import UnrollParams
-    from tracer.unroll.patches import load_patches
-    from tracer.unroll.stage import solve
-    from tracer.unroll.suspects import find_suspects
+    from tracer.unroll.slabs import suspects_of_collection
 
     usable = [Path(s.path) for s in surfaces if Path(s.path).parent == folder and s.figures]
     if len(usable) < 2:
         return surfaces
+    options = UnrollParams(memory_gb=params.memory_gb)
     try:
-        suspects = find_suspects(solve(load_patches(usable), UnrollParams()))
+        found, _ = suspects_of_collection(usable, options, pictures=False)
     except TracerError:
         return surfaces  # nothing overlaps: each surface has been judged by itself
     blamed: dict[str, list[Suspect]] = {}
-    for suspect in suspects:
+    for suspect in found.suspects:
         is_tail = suspect.kind == "tail" and suspect.vertices >= _FEWEST_TAIL
         if is_tail or suspect.kind in _SUSPECT_KINDS:
             blamed.setdefault(suspect.patch, []).append(suspect)
     return [
         dataclasses.replace(
-            one, problems=(*one.problems, _suspect_problem(blamed[one.name], max_tail))
+            one, problems=(*one.problems, _suspect_problem(blamed[one.name], params.max_tail))
         )
         if one.name in blamed and Path(one.path).parent == folder
         else one

@@ -47,10 +47,27 @@ _LOOSEST_FIT = 0.2  # spacings by which the locations of those may be off
 
 
 @inline_kernel
-def _hits_near(
+def hits_near(
     table: PatchTable, work: TraceWork, x: float, y: float, z: float, reach: float
 ) -> int:
-    """Return how many patches pass within reach of a point; they are in the work arrays."""
+    """Return how many patches pass within reach of a point; they are in the work arrays.
+
+    Parameters
+    ----------
+    table : PatchTable
+        The patches.
+    work : TraceWork
+        Scratch; ``hit_patch`` and ``hit_place`` are filled, ``hit_point`` is 0.
+    x, y, z : float
+        The point, voxels.
+    reach : float
+        Largest distance, voxels.
+
+    Returns
+    -------
+    int
+        Patches found.
+    """
     work.point[0, 0] = x
     work.point[0, 1] = y
     work.point[0, 2] = z
@@ -224,10 +241,10 @@ def count_votes(
         Residuals of the patches that support it, residuals of those that lead elsewhere, and
         whether an approved patch supports it with two straight triples.
     """
-    n_hits = _hits_near(table, work, x, y, z, _WIDE * limits.same_surface)
+    n_hits = hits_near(table, work, x, y, z, _WIDE * limits.same_surface)
     near = limits.same_surface * limits.same_surface
     support = 0
-    approved = False
+    approved = trusted = False
     for hit in range(n_hits):
         patch = work.hit_patch[hit]
         slot = work.slot_of[patch]
@@ -249,10 +266,13 @@ def count_votes(
         )
         if _is_judged(limits, n, n_straight, lenient) and cost < limits.inlier_cost:
             support += n
+            trusted = trusted or table.approved[patch]
             approved = approved or (table.approved[patch] and n_straight >= 2)
     against = 0
     for slot in range(n_slots):
         absent = work.seen[slot] != mark and work.n_residuals[slot] > 0
+        # a person looked at an approved patch: only another one can contradict it
+        absent = absent and (table.approved[work.patch[slot]] or not trusted)
         if absent and _is_inner(
             table, work.patch[slot], work.solved[slot, 3], work.solved[slot, 4]
         ):
@@ -490,7 +510,7 @@ def place_node(
     state.normal[node, 1] = hand * ny
     state.normal[node, 2] = hand * nz
     n_slots = gather_slots(state, work, limits.n_rows, node)
-    n_hits = _hits_near(table, work, x, y, z, limits.same_surface)
+    n_hits = hits_near(table, work, x, y, z, limits.same_surface)
     colliding = 0
     for hit in range(n_hits):
         if _collides(

@@ -121,9 +121,11 @@ def test_trace__needs_a_seed_patch(paths, tmp_path):
 
 
 def test_trace_params__keys_of_vc3d():
-    with pytest.warns(UserWarning, match="global_steps_per_window"):
-        params = TraceParams.from_mapping({"global_steps_per_window": 3, "flip_x": 0})
+    with pytest.warns(UserWarning, match="search_effort"):
+        params = TraceParams.from_mapping({"search_effort": 3, "flip_x": 0})
     assert not params.flip_x
+    every = {"global_steps_per_window": 3, "straight_weight_3D": 1.0, "dist_loss_3d_w": 5}
+    assert TraceParams.from_mapping(every).straight_weight_3D == 1.0
     with pytest.raises(ParamsError, match="consensus_limit_th"):
         TraceParams.from_mapping({"consensus_limit_th": 12})
 

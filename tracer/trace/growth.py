@@ -42,9 +42,13 @@ def grow(
     while not trace.finished:
         if _one_generation(trace, table, work, params):
             trace.generation += 1
+            trace.joint_grown = True
             if not after_generation(trace):
                 return
             continue
+        if _optimise(trace, table, work, params):
+            continue
+        trace.joint_done = 0
         full = trace.used_cols >= trace.last_col
         if full and trace.last_col < most:
             # two columns stay in reach, so that the window's left rim is never a rim of the trace
@@ -56,6 +60,19 @@ def grow(
             trace.last_col = min(trace.first_col + params.window, most)
         else:
             trace.finished = True
+
+
+def _optimise(trace: Trace, table: PatchTable, work: TraceWork, params: TraceParams) -> bool:
+    """Optimise the window where that is due; return whether growth may go on after it."""
+    if trace.joint_done >= params.global_steps_per_window or not trace.joint_grown:
+        return False
+    from tracer.trace.joint import optimise_window
+
+    trace.joint_done += 1
+    trace.joint_grown = False
+    gained, lost = optimise_window(trace, table, work, params)
+    trace.joint += (1, gained, lost)
+    return True
 
 
 def _one_generation(trace: Trace, table: PatchTable, work: TraceWork, params: TraceParams) -> int:

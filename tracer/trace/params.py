@@ -10,7 +10,6 @@ from tracer.params import Params
 class TraceParams(Params):
     """Parameters of `tracer trace`; lengths in voxels of the full-resolution volume."""
 
-    # the last three belong to a joint optimisation of the window, which there is not yet
     ignored_keys: ClassVar[frozenset[str]] = frozenset(
         {
             "cache_root",
@@ -19,13 +18,13 @@ class TraceParams(Params):
             "search_effort",
             "tgt_dir",
             "thread_limit",
-            "global_steps_per_window",
-            "straight_weight_3D",
-            "dist_loss_3d_w",
         }
     )
 
     flip_x: bool = Field(False, description="Grow towards the other end of the scroll.")
+    global_steps_per_window: int = Field(
+        0, ge=0, description="Joint optimisations of each window, with its holes closed."
+    )
     src_step: float = Field(20.0, gt=0, description="Step of the surface written, voxels.")
     step: int = Field(10, ge=1, le=100, description="Cells of it between nodes of the trace.")
     max_width: float = Field(80000.0, gt=0, description="Widest trace, voxels.")
@@ -46,6 +45,12 @@ class TraceParams(Params):
     )
     straight_weight: float = Field(0.7, ge=0, description="Weight of straightness on a patch.")
     dist_loss_2d_w: float = Field(1.0, ge=0, description="Weight of distances on a patch.")
+    straight_weight_3D: float = Field(
+        4.0, ge=0, description="Weight of straightness in space, in the joint optimisation."
+    )
+    dist_loss_3d_w: float = Field(
+        2.0, ge=0, description="Weight of distances in space, in the joint optimisation."
+    )
     z_loc_loss_w: float = Field(
         0.1, ge=0, description="Weight of heights: rows follow the volume's z axis."
     )

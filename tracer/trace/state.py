@@ -51,6 +51,12 @@ class Trace:
         Candidates refused as contradicted, colliding, lacking consensus, over all generations.
     n_turned : int
         How often the direction of growth was reversed.
+    joint : ndarray of int64, shape (3,)
+        Joint optimisations so far, nodes they gained, nodes they lost.
+    joint_done : int
+        Joint optimisations of the present window.
+    joint_grown : bool
+        Whether a node was added since the last one.
     finished : bool
         Whether nothing more can be added.
     """
@@ -64,6 +70,9 @@ class Trace:
     flipped: bool
     refused: np.ndarray
     n_turned: int = 0
+    joint: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3, np.int64))
+    joint_done: int = 0
+    joint_grown: bool = True
     finished: bool = False
 
     @property
@@ -159,6 +168,9 @@ class Trace:
                         self.flipped,
                         self.finished,
                         self.n_turned,
+                        self.joint_done,
+                        self.joint_grown,
+                        *self.joint,
                     ]
                 ),
                 seed_xyz=np.array(self.seed_xyz),
@@ -215,6 +227,9 @@ def load_trace(path: Path, n_patches: int) -> Trace:
         flipped=bool(counters[3]),
         finished=bool(counters[4]),
         n_turned=int(counters[5]),
+        joint_done=int(counters[6]),
+        joint_grown=bool(counters[7]),
+        joint=np.array(counters[8:11], np.int64),
         seed_xyz=(seed[0], seed[1], seed[2]),
         refused=refused,
     )

@@ -40,7 +40,14 @@ from tracer.label_score import score_labelled_surfaces
 from tracer.patch_growth import ON_PREDICTION, grow_patch
 from tracer.random_seed import find_random_seed
 from tracer.score import score_surfaces
-from tracer.seed import Point, SeedOutcome, SeedTask, grow_or_explain, open_field
+from tracer.seed import (
+    Point,
+    SeedOutcome,
+    SeedTask,
+    grow_or_explain,
+    open_field,
+    save_grown,
+)
 from tracer.seed_params import SeedParams
 from tracer.surface import Surface
 from tracer.volume import Volume
@@ -164,7 +171,7 @@ class Bench:
                 mode="explicit_seed",
                 identity=self.volume.identity,
             )
-            outcomes.append(grow_or_explain(task))
+            outcomes.append(save_grown(task, *grow_or_explain(task)))
         return Growth(time.process_time() - started, outcomes)
 
     def core(self) -> tuple[float, int]:

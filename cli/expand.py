@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 from tracer.cli.console import progress_bar, summary
+from tracer.cli.executor import executor_options, open_executor
 from tracer.cli.options import given, params_options
 from tracer.errors import ParamsError
 from tracer.seed_params import SeedParams
+from tracer.workers import Executor
 
 
 @click.command(
@@ -34,7 +36,7 @@ from tracer.seed_params import SeedParams
     type=click.Path(path_type=Path),
     help='Targets to grow first: JSON list of {"xyz": [x, y, z]}, as unroll writes it.',
 )
-@click.option("--workers", type=click.IntRange(1), default=1, help="Worker processes.")
+@executor_options
 @click.option("--round-size", type=click.IntRange(1), help="Targets per round.  [default: 16]")
 @params_options(SeedParams, skip=frozenset({"mode", "rewind_gen"}))
 def expand(
@@ -46,6 +48,7 @@ def expand(
     coverage: float | None,
     holes: Path | None,
     workers: int,
+    dask: str | None,
     round_size: int | None,
     **options: Any,
 ) -> None:
@@ -55,21 +58,21 @@ def expand(
     from tracer.volume import Volume
 
     params = SeedParams.load(params_file, given(SeedParams, options))
-    with progress_bar("expand") as progress:
+    with open_executor(workers, dask) as pool, progress_bar("expand") as progress:
         result = expand_collection(
             Volume.open(volume),
             paths,
             params,
             ExpandLimits(count=count, time_s=time_s, coverage=coverage),
             into=_read_holes(holes) if holes else (),
-            workers=workers,
+            workers=pool,
             round_size=round_size or ROUND_SIZE,
             progress=progress,
         )
     summary(result.summary())
 
 
-def expand_by(count: int, volume: str, paths: Path, params: SeedParams, workers: int) -> None:
+def expand_by(count: int, volume: str, paths: Path, params: SeedParams, workers: Executor) -> None:
     """Grow patches of an expansion, as ``tracer seed`` does with mode ``expansion``.
 
     Parameters
@@ -82,8 +85,8 @@ def expand_by(count: int, volume: str, paths: Path, params: SeedParams, workers:
         Collection.
     params : SeedParams
         Growth parameters.
-    workers : int
-        Processes.
+    workers : Executor
+        Runs the tasks.
     """
     from tracer.expand import ROUND_SIZE, ExpandLimits
     from tracer.expand import expand as expand_collection

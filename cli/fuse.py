@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tracer.cli.console import progress_bar, summary
+from tracer.cli.executor import executor_options, open_executor
 from tracer.cli.options import given, params_options
 from tracer.fuse.params import FuseParams
 
@@ -61,12 +62,15 @@ def read_triples(words: tuple[str, ...], n_values: int) -> list[tuple[Path, Path
     type=click.Path(path_type=Path),
     help="The scroll's axis: VC3D's JSON, or lines of z, y, x. Estimated where omitted.",
 )
+@executor_options
 @params_options(FuseParams)
 def fuse(
     words: tuple[str, ...],
     out: Path,
     weights: tuple[float, ...],
     umbilicus: Path | None,
+    workers: int,
+    dask: str | None,
     **options: Any,
 ) -> None:
     """Fuse traces into one flat surface without holes; the first is the reference.
@@ -90,8 +94,8 @@ def fuse(
 
     sources = load_sources(triples)
     axis = choose_axis(umbilicus, None)
-    with progress_bar("fuse") as progress:
-        fused = fuse_sources(sources, params, axis=axis, progress=progress)
+    with open_executor(workers, dask) as pool, progress_bar("fuse") as progress:
+        fused = fuse_sources(sources, params, axis=axis, workers=pool, progress=progress)
     extra = {
         "sources": [{"surface": str(s), "weight": k} for s, _, k in triples],
         **{

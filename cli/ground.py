@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tracer.cli.console import summary
+from tracer.cli.executor import executor_options, open_executor
 from tracer.cli.fuse import read_triples
 
 
@@ -22,7 +23,8 @@ from tracer.cli.fuse import read_triples
     default=Path(),
     help="Folder for the result.  [default: here]",
 )
-def ground(fused: Path, words: tuple[str, ...], out: Path) -> None:
+@executor_options
+def ground(fused: Path, words: tuple[str, ...], out: Path, workers: int, dask: str | None) -> None:
     """Upsample FUSED by SCALE, with the detail of the surfaces it was made of.
 
     Where all corners of a cell are found on a surface (winding within 0.3, distance below 20
@@ -45,7 +47,8 @@ def ground(fused: Path, words: tuple[str, ...], out: Path) -> None:
     factor = int(rest[0])
     extra = {"fused": str(fused), "sources": [str(path) for path, _, _ in triples]}
     meta = provenance("tracer ground", {"scale": factor}, extra=extra)
-    surface = ground_surface(source, factor, load_sources(triples), meta)
+    with open_executor(workers, dask) as pool:
+        surface = ground_surface(source, factor, load_sources(triples), meta, workers=pool)
     name = PatchCollection.open(out, create=True).add(surface, prefix="grounding_hr")
     share = float((surface.channels["state"][surface.valid] == 100).mean())
     rows, cols = surface.shape

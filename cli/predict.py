@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tracer.cli.console import progress_bar, summary
+from tracer.cli.executor import executor_options, open_executor
 from tracer.cli.options import given, params_options
 from tracer.cli.predict_network import (
     OUT,
@@ -73,8 +74,16 @@ for command in (network, export_blocks, import_blocks, make_dataset):
 @_OUTWARD
 @OVERWRITE
 @RESTART
+@executor_options
 def from_ct(
-    ct: str, out: Path, params_file: Path | None, overwrite: bool, restart: bool, **options: Any
+    ct: str,
+    out: Path,
+    params_file: Path | None,
+    overwrite: bool,
+    restart: bool,
+    workers: int,
+    dask: str | None,
+    **options: Any,
 ) -> None:
     """Predict the sheets of the volume CT and write the volume OUT (the default command)."""
     from tracer.predict.output import Existing
@@ -84,8 +93,8 @@ def from_ct(
     existing = Existing(overwrite=overwrite, restart=restart)
     params = PredictParams.load(params_file, given(PredictParams, options))
     volume = Volume.open(ct)
-    with progress_bar("predict") as progress:
-        result = run(volume, out, params, existing=existing, progress=progress)
+    with open_executor(workers, dask) as pool, progress_bar("predict") as progress:
+        result = run(volume, out, params, existing=existing, workers=pool, progress=progress)
     summary(result.summary())
 
 
@@ -99,6 +108,7 @@ def from_ct(
 @params_options(CleanParams)
 @OVERWRITE
 @RESTART
+@executor_options
 def clean(
     prediction: str,
     out: Path,
@@ -106,6 +116,8 @@ def clean(
     params_file: Path | None,
     overwrite: bool,
     restart: bool,
+    workers: int,
+    dask: str | None,
     **options: Any,
 ) -> None:
     """Mend the volume PREDICTION: mask by the CT, close holes, thin, drop small components."""
@@ -117,8 +129,16 @@ def clean(
     params = CleanParams.load(params_file, given(CleanParams, options))
     support = Volume.open(ct_path) if ct_path else None
     volume = Volume.open(prediction)
-    with progress_bar("clean") as progress:
-        result = run(volume, out, params, ct=support, existing=existing, progress=progress)
+    with open_executor(workers, dask) as pool, progress_bar("clean") as progress:
+        result = run(
+            volume,
+            out,
+            params,
+            ct=support,
+            existing=existing,
+            workers=pool,
+            progress=progress,
+        )
     summary(result.summary())
 
 
@@ -134,8 +154,16 @@ def clean(
 @_OUTWARD
 @OVERWRITE
 @RESTART
+@executor_options
 def from_labels(
-    labels: str, out: Path, params_file: Path | None, overwrite: bool, restart: bool, **options: Any
+    labels: str,
+    out: Path,
+    params_file: Path | None,
+    overwrite: bool,
+    restart: bool,
+    workers: int,
+    dask: str | None,
+    **options: Any,
 ) -> None:
     """Turn the volume LABELS of sheet instances into a surface prediction."""
     from tracer.predict.output import Existing
@@ -145,8 +173,8 @@ def from_labels(
     existing = Existing(overwrite=overwrite, restart=restart)
     params = FromLabelsParams.load(params_file, given(FromLabelsParams, options))
     volume = Volume.open(labels)
-    with progress_bar("from-labels") as progress:
-        result = run(volume, out, params, existing=existing, progress=progress)
+    with open_executor(workers, dask) as pool, progress_bar("from-labels") as progress:
+        result = run(volume, out, params, existing=existing, workers=pool, progress=progress)
     summary(result.summary())
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tracer.cli.console import progress_bar, summary
+from tracer.cli.executor import executor_options, open_executor
 from tracer.cli.options import given, params_options
 from tracer.predict.dataset import DatasetParams
 from tracer.predict.exchange import ExportParams, ImportParams
@@ -50,6 +51,7 @@ OUT = click.Path(path_type=Path)
 @params_options(NetworkParams)
 @OVERWRITE
 @RESTART
+@executor_options
 def network(
     ct: str,
     out: Path,
@@ -59,6 +61,8 @@ def network(
     params_file: Path | None,
     overwrite: bool,
     restart: bool,
+    workers: int,
+    dask: str | None,
     **options: Any,
 ) -> None:
     """Predict the sheets of the volume CT with trained networks and write the volume OUT."""
@@ -70,9 +74,16 @@ def network(
     part = Part(number=part_id, count=num_parts)
     existing = Existing(overwrite=overwrite, restart=restart)
     volume = Volume.open(ct)
-    with progress_bar("predict") as progress:
+    with open_executor(workers, dask) as pool, progress_bar("predict") as progress:
         result = predict_with_network(
-            volume, out, models, params, part=part, existing=existing, progress=progress
+            volume,
+            out,
+            models,
+            params,
+            part=part,
+            existing=existing,
+            workers=pool,
+            progress=progress,
         )
     summary(result.summary())
 

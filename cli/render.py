@@ -1,11 +1,13 @@
 """`tracer render`: flattened layers of a surface, or of a folder of surfaces."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tracer.cli.console import progress_bar, summary
+from tracer.cli.executor import DASK, open_executor
 from tracer.cli.options import given, params_options
 from tracer.errors import ParamsError, SurfaceError
 from tracer.render.params import RenderParams
@@ -28,6 +30,7 @@ _POSITIONAL = ("scale", "level", "layers")
 @click.option("--params", "params_file", type=click.Path(path_type=Path), help="JSON params file.")
 @click.option("--overwrite", is_flag=True, help="Replace a render with other parameters.")
 @click.option("--count-chunks", is_flag=True, help="Only say how much would be read.")
+@DASK
 def render(
     volume: str,
     out: str,
@@ -37,6 +40,7 @@ def render(
     params_file: Path | None,
     overwrite: bool,
     count_chunks: bool,
+    dask: str | None,
     **options: Any,
 ) -> None:
     """Render flattened layers of SURFACE from VOLUME into OUT.
@@ -53,18 +57,24 @@ def render(
     from tracer.volume import Volume
 
     opened = Volume.open(volume, name=name)
-    surfaces = _surfaces(surface)
-    for path in surfaces:
-        loaded = Surface.load(path, channels=())
-        target = out if path == surface else _below(out, path.name)
-        if count_chunks:
-            summary(f"{path.name}: {count(opened, loaded, params).summary()}")
-            continue
-        with progress_bar(f"render {path.name}") as progress:
-            result = render_surface(
-                opened, loaded, target, params, overwrite=overwrite, progress=progress
-            )
-        summary(result.summary())
+    with open_executor(1, dask) if dask else contextlib.nullcontext() as pool:
+        for path in _surfaces(surface):
+            loaded = Surface.load(path, channels=())
+            target = out if path == surface else _below(out, path.name)
+            if count_chunks:
+                summary(f"{path.name}: {count(opened, loaded, params).summary()}")
+                continue
+            with progress_bar(f"render {path.name}") as progress:
+                result = render_surface(
+                    opened,
+                    loaded,
+                    target,
+                    params,
+                    overwrite=overwrite,
+                    workers=pool,
+                    progress=progress,
+                )
+            summary(result.summary())
 
 
 def _positional(values: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

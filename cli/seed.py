@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tracer.cli.console import progress_bar, summary
+from tracer.cli.executor import executor_options, open_executor
 from tracer.cli.options import given, params_options
 from tracer.seed_params import SeedParams
 
@@ -88,7 +89,7 @@ class _WithNegativeNumbers(click.Command):
     "--resume", type=click.Path(path_type=Path), help="Segment to grow on, into a patch of its own."
 )
 @click.option("--count", type=click.IntRange(1), default=1, help="Number of random seeds.")
-@click.option("--workers", type=click.IntRange(1), default=1, help="Worker processes.")
+@executor_options
 @params_options(SeedParams)
 def seed(
     arguments: tuple[str, ...],
@@ -99,6 +100,7 @@ def seed(
     resume: Path | None,
     count: int,
     workers: int,
+    dask: str | None,
     **options: Any,
 ) -> None:
     """Grow patches from an explicit point, from random points, or on from a saved patch."""
@@ -111,9 +113,10 @@ def seed(
     if params.mode == "expansion" and resume is None and point is None:
         from tracer.cli.expand import expand_by
 
-        expand_by(count, volume, paths, params, workers)
+        with open_executor(workers, dask) as pool:
+            expand_by(count, volume, paths, params, pool)
         return
-    with progress_bar("seed") as progress:
+    with open_executor(workers, dask) as pool, progress_bar("seed") as progress:
         result = grow_seeds(
             Volume.open(volume),
             paths,
@@ -121,7 +124,7 @@ def seed(
             points=[point] if point else [],
             count=count,
             resume=resume,
-            workers=workers,
+            workers=pool,
             progress=progress,
         )
     summary(result.summary())

@@ -12,7 +12,7 @@ def square(number):
 
 def describe(_):
     """Return the process, its thread caps and whether it leaves interrupts to its parent."""
-    caps = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "OPENBLAS", "MKL")]
+    caps = [os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")]
     return os.getpid(), caps, signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 

@@ -20,12 +20,12 @@ from tracer.collection import PatchCollection
 from tracer.coverage import CoverageSample
 from tracer.errors import NothingFoundError, TracerError
 from tracer.progress import Progress, silent
-from tracer.seed import Point, SeedOutcome, SeedTask, grow_or_explain, open_field
+from tracer.seed import Point, SeedOutcome, SeedTask, grow_or_explain, open_field, save_grown
 from tracer.seed_params import SeedParams
 from tracer.surface import Surface
 from tracer.tifxyz import read_meta
 from tracer.volume import Volume
-from tracer.workers import Workers
+from tracer.workers import Executor, executor_of
 
 ROUND_SIZE = 16  # targets per round
 _TRIES_PER_TARGET = 200  # points looked at before a round is cut short
@@ -131,7 +131,7 @@ def expand(
     limits: ExpandLimits,
     *,
     into: Sequence[Point] = (),
-    workers: int = 1,
+    workers: int | Executor = 1,
     round_size: int = ROUND_SIZE,
     progress: Progress = silent,
 ) -> ExpandResult:
@@ -149,8 +149,8 @@ def expand(
         When to stop.
     into : sequence of (x, y, z)
         Targets to grow at first, for instance the holes that unroll found.
-    workers : int
-        Processes.
+    workers : int or Executor
+        Processes, or whatever else runs the tasks.
     round_size : int
         Targets per round; the result depends on it, but not on `workers`.
     progress : Progress
@@ -179,7 +179,7 @@ def expand(
     rng_seed = secrets.randbits(32) if params.rng_seed is None else params.rng_seed
     started = time.monotonic()
     result = ExpandResult(rng_seed=rng_seed)
-    with Workers(workers) as pool:
+    with executor_of(workers) as pool:
         run = _Run(collection, volume, params, rng_seed, pool)
         run.connect_unconnected()
         result.coverage_before = run.sample.fraction
@@ -273,7 +273,7 @@ class _Run:
         volume: Volume,
         params: SeedParams,
         rng_seed: int,
-        workers: Workers,
+        workers: Executor,
     ) -> None:
         self.collection = collection
         self.index = collection.index()
@@ -383,8 +383,8 @@ class _Run:
         ]
         self._item += len(tasks)
         outcomes: dict[int, SeedOutcome] = {}
-        for index, outcome in self._workers.run(grow_or_explain, tasks):
-            outcomes[index] = outcome
+        for index, grown in self._workers.run(grow_or_explain, tasks):
+            outcomes[index] = save_grown(tasks[index], *grown)
             report()
         names = []
         for _, outcome in sorted(outcomes.items()):

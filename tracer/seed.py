@@ -1,11 +1,13 @@
 """The seed stage: grow patches from given or random points and save them into a collection.
 
 The result of item i depends on the volume, the parameters and (rng_seed, i) only, never on workers
-or scheduling. Every patch is saved by the worker that grew it as soon as it is finished, so that an
-interruption loses nothing.
+or scheduling. A worker hands back the patch it grew, and the process that was started saves it as
+soon as it arrives: an interruption loses what is being grown only, and a task that is done twice,
+because its worker died, is saved once.
 """
 
 import contextlib
+import dataclasses
 import secrets
 import time
 from collections import Counter
@@ -27,7 +29,7 @@ from tracer.random_seed import find_random_seed
 from tracer.seed_params import SeedParams
 from tracer.surface import Surface
 from tracer.volume import Volume
-from tracer.workers import run_tasks
+from tracer.workers import Executor, run_tasks
 
 Point = tuple[float, float, float]
 
@@ -156,7 +158,7 @@ def seed(
     points: Sequence[Point] = (),
     count: int = 1,
     resume: Path | None = None,
-    workers: int = 1,
+    workers: int | Executor = 1,
     progress: Progress = silent,
 ) -> SeedResult:
     """Grow and save patches from explicit points, from random ones, or from a saved patch.
@@ -176,8 +178,8 @@ def seed(
     resume : Path, optional
         Surface to grow on, up to its generation ``rewind_gen``, into a patch of its own; instead
         of seeds.
-    workers : int
-        Processes.
+    workers : int or Executor
+        Processes, or whatever else runs the tasks.
     progress : Progress
         Called per seed.
 
@@ -252,13 +254,15 @@ def _mode(params: SeedParams, has_points: bool, count: int, resume: Path | None)
     return "resume"
 
 
-def _grow_all(tasks: Sequence[SeedTask], workers: int, progress: Progress) -> list[SeedOutcome]:
+def _grow_all(
+    tasks: Sequence[SeedTask], workers: int | Executor, progress: Progress
+) -> list[SeedOutcome]:
     """Return what became of each seed; an only one that is bad raises."""
     if len(tasks) == 1:
-        return [grow_and_save(tasks[0])]
+        return [save_grown(tasks[0], *grow(tasks[0]))]
     found: dict[int, SeedOutcome] = {}
-    for index, outcome in run_tasks(grow_or_explain, tasks, workers):
-        found[index] = outcome
+    for index, grown in run_tasks(grow_or_explain, tasks, workers):
+        found[index] = save_grown(tasks[index], *grown)
         saved = sum(o.name is not None for o in found.values())
         progress(len(found), len(tasks), f"{saved} patches")
     return [found[index] for index in range(len(tasks))]
@@ -315,7 +319,7 @@ def open_field(
     return volume, field
 
 
-def grow_or_explain(task: SeedTask) -> SeedOutcome:
+def grow_or_explain(task: SeedTask) -> tuple[SeedOutcome, Surface | None]:
     """Return what became of one seed among many; a bad seed is counted, not raised.
 
     Parameters
@@ -325,18 +329,20 @@ def grow_or_explain(task: SeedTask) -> SeedOutcome:
 
     Returns
     -------
-    SeedOutcome
-        With a reason where nothing was saved.
+    outcome : SeedOutcome
+        With a reason where there is no patch.
+    surface : Surface or None
+        The patch.
     """
     try:
-        return grow_and_save(task)
+        return grow(task)
     except SeedError as error:
-        return _refused(task, "without a clean start", str(error))
+        return _refused(task, "without a clean start", str(error)), None
     except NothingFoundError as error:
-        return _refused(task, "not found", str(error))
+        return _refused(task, "not found", str(error)), None
 
 
-def grow_and_save(task: SeedTask) -> SeedOutcome:
+def grow(task: SeedTask) -> tuple[SeedOutcome, Surface | None]:
     """Return what became of one seed.
 
     Parameters
@@ -346,8 +352,10 @@ def grow_and_save(task: SeedTask) -> SeedOutcome:
 
     Returns
     -------
-    SeedOutcome
-        The saved patch, or that it was too small.
+    outcome : SeedOutcome
+        Its name is empty until it is saved; or that the patch was too small.
+    surface : Surface or None
+        The patch.
 
     Raises
     ------
@@ -364,20 +372,47 @@ def grow_and_save(task: SeedTask) -> SeedOutcome:
     surface = patch_surface(patch, task, volume, point, time.monotonic() - started)
     area_cm2 = surface.area_cm2(volume.voxel_size_um)
     if area_cm2 < task.params.min_area_cm:
-        return _refused(
-            task,
-            "too small",
+        message = (
             f"{area_cm2:.4f} cm2 is less than min_area_cm {task.params.min_area_cm:g}: "
-            f"{patch.summary()}",
+            f"{patch.summary()}"
         )
-    saved = surface.save_new(task.paths)
-    return SeedOutcome(
+        return _refused(task, "too small", message), None
+    outcome = SeedOutcome(
         index=task.index,
-        name=saved.name,
+        name="",
         area_cm2=area_cm2,
         reason="",
-        message=f"{saved.name}: {area_cm2:.4f} cm2, {patch.summary()}",
+        message=f"{area_cm2:.4f} cm2, {patch.summary()}",
     )
+    return outcome, surface
+
+
+def save_grown(task: SeedTask, outcome: SeedOutcome, surface: Surface | None) -> SeedOutcome:
+    """Save what a worker has grown.
+
+    Parameters
+    ----------
+    task : SeedTask
+        The seed.
+    outcome : SeedOutcome
+        What became of it.
+    surface : Surface or None
+        The patch.
+
+    Returns
+    -------
+    SeedOutcome
+        With the name of the saved patch.
+
+    Raises
+    ------
+    OutputError
+        If the collection cannot be written.
+    """
+    if surface is None:
+        return outcome
+    name = surface.save_new(task.paths).name
+    return dataclasses.replace(outcome, name=name, message=f"{name}: {outcome.message}")
 
 
 def _grow_task(

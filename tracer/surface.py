@@ -88,6 +88,12 @@ class Surface:
         object.__setattr__(self, "channels", MappingProxyType(channels))
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make the same surface in another process."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values.update(channels=dict(self.channels), meta=dict(self.meta))
+        return _made_of, (values,)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Return (rows, cols) of the grid.
@@ -518,3 +524,8 @@ def _new_temporary(target: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _made_of(values: dict[str, Any]) -> Surface:
+    """Return the surface of its fields; see :meth:`Surface.__reduce__`."""
+    return Surface(**values)

@@ -1,5 +1,6 @@
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -376,3 +377,18 @@ def test_provenance__reaches_the_file(tmp_path):
     assert stored["target_volume"]["shape"] == [1, 2, 3]
     assert stored["area_cm2"] == pytest.approx(surface.area_cm2(7.91))
     assert provenance("tracer fuse", {"a": 1}, rng_seed=2)["params"] == {"a": 1}
+
+
+def test_surface__can_be_sent_between_processes():
+    points = np.arange(24, dtype=np.float32).reshape(2, 4, 3) + 1.0
+    valid = np.ones((2, 4), bool)
+    valid[0, 0] = False
+    channels = {"state": np.arange(8, dtype=np.uint8).reshape(2, 4)}
+    surface = Surface(
+        points_xyz=points, valid=valid, scale=(0.1, 0.2), channels=channels, meta={"uuid": "a"}
+    )
+    again = pickle.loads(pickle.dumps(surface))
+    assert np.array_equal(again.points_xyz, surface.points_xyz)
+    assert np.array_equal(again.valid, surface.valid)
+    assert np.array_equal(again.channels["state"], surface.channels["state"])
+    assert (again.scale, dict(again.meta)) == (surface.scale, dict(surface.meta))

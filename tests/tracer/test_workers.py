@@ -4,7 +4,7 @@ import pickle
 import pytest
 from worker_functions import describe, die_when_told, fail_at_two, leave_a_trace, square
 
-from tracer.workers import WorkerDiedError, Workers, run_tasks
+from tracer.workers import WorkerDiedError, Workers, executor_of, run_tasks
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -33,9 +33,30 @@ def test_workers__are_other_processes_with_one_thread_each_and_are_used_again():
     processes = {process for process, _, _ in found + again}
     assert os.getpid() not in processes
     assert len(processes) <= 2
-    assert all(caps == ["1"] * 3 for _, caps, _ in found)
+    assert all(caps == ["1"] * 4 for _, caps, _ in found)
     assert all(ignores for _, _, ignores in found)
     assert dict(os.environ) == before
+
+
+@pytest.mark.slow
+def test_workers__take_tasks_one_by_one_and_keep_their_order_where_asked():
+    taken = []
+
+    def tasks():
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    with Workers(2) as pool:
+        results = pool.run(square, tasks(), ordered=True)
+        assert next(results) == (0, 0)
+        assert len(taken) < 10
+        assert list(results) == [(i, i * i) for i in range(1, 40)]
+
+
+def test_executor_of__leaves_a_given_one_open():
+    with Workers(1) as pool, executor_of(pool) as same:
+        assert same is pool
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tracer.errors import NothingFoundError, ParamsError
 from tracer.fuse.sources import Source, align, winding_at
+from tracer.workers import Executor, executor_of
 
 if TYPE_CHECKING:
     from tracer.surface import Surface
@@ -31,7 +32,12 @@ _STATE = {"grounded": 100, "interpolated": 80}
 
 
 def ground(
-    fused: Source, factor: int, sources: Sequence[Source], meta: Mapping[str, Any]
+    fused: Source,
+    factor: int,
+    sources: Sequence[Source],
+    meta: Mapping[str, Any],
+    *,
+    workers: int | Executor = 1,
 ) -> "Surface":
     """Return a fused surface upsampled, with the detail of its sources.
 
@@ -45,6 +51,8 @@ def ground(
         The traces it was made of.
     meta : mapping
         Provenance.
+    workers : int or Executor
+        Processes, or whatever else looks the sources up: each is a task.
 
     Returns
     -------
@@ -67,18 +75,21 @@ def ground(
         raise ParamsError(f"scale is {factor}; it must be a whole number, 1 or more")
     coarse = fused.surface
     rows, cols = ((n - 1) * factor + 1 for n in coarse.shape)
-    at = np.meshgrid(np.arange(rows) / factor, np.arange(cols) / factor, indexing="ij")
+    at = _fine_places(coarse.shape, factor)
     base = upsample(
         np.where(coarse.valid[..., None], coarse.points_xyz, np.nan).astype(np.float64), factor
     )
     valid = np.isfinite(base[..., 0])
     total, weight = np.zeros((rows, cols, 3)), np.zeros((rows, cols))
-    for source in align([fused, *sources])[1:]:
-        points, found = _look_up(fused, source, at)
-        depth = ndimage.distance_transform_edt(np.pad(found, 1))[1:-1, 1:-1]
-        share = np.where(found, source.weight * np.minimum(depth / factor, 1.0), 0.0)
-        total += np.where(found[..., None], points, 0.0) * share[..., None]
-        weight += share
+    aligned = align([fused, *sources])[1:]
+    bare = dataclasses.replace(fused, surface=dataclasses.replace(coarse, channels={}))
+    tasks = [(bare, source, factor) for source in aligned]
+    with executor_of(workers) as pool:  # in this order, so that sums are the same
+        for k, (points, found) in pool.run(_look_up_one, tasks, ordered=True):
+            depth = ndimage.distance_transform_edt(np.pad(found, 1))[1:-1, 1:-1]
+            share = np.where(found, aligned[k].weight * np.minimum(depth / factor, 1.0), 0.0)
+            total += np.where(found[..., None], points, 0.0) * share[..., None]
+            weight += share
     grounded = valid & (weight > 0)
     if not grounded.any():
         raise NothingFoundError("no vertex of the surface lies on a source; check the windings")
@@ -99,6 +110,20 @@ def ground(
         },
         meta=meta,
     )
+
+
+def _fine_places(shape: tuple[int, int], factor: int) -> Sequence[NDArray[np.float64]]:
+    """Return where the fine vertices lie on the coarse grid: rows and columns."""
+    rows, cols = (np.arange((n - 1) * factor + 1) / factor for n in shape)
+    return np.meshgrid(rows, cols, indexing="ij")
+
+
+def _look_up_one(
+    task: tuple[Source, Source, int],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the points of one source at the fine places; runs in a worker."""
+    fused, source, factor = task
+    return _look_up(fused, source, _fine_places(fused.surface.shape, factor))
 
 
 def _look_up(

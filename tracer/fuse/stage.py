@@ -27,6 +27,7 @@ from tracer.unroll.overlaps import Contacts, QuadCells, overlap_pairs
 from tracer.unroll.patches import Patches
 from tracer.unroll.plane import flatten
 from tracer.unroll.resample import Sheet, resample, used_box
+from tracer.workers import Executor
 
 if TYPE_CHECKING:
     from tracer.surface import Surface
@@ -109,6 +110,7 @@ def fuse(
     params: FuseParams,
     *,
     axis: Axis | None = None,
+    workers: int | Executor = 1,
     progress: Progress = silent,
 ) -> Fused:
     """Return one surface from several traces.
@@ -121,6 +123,8 @@ def fuse(
         Parameters.
     axis : Axis, optional
         The scroll's axis; estimated from the traces where omitted.
+    workers : int or Executor
+        Processes, or whatever else fills the holes; all the rest is one global problem.
     progress : Progress
         Called after each step.
 
@@ -158,7 +162,7 @@ def fuse(
     margin, widest = max(1, int(np.ceil(params.extend * every / step))), params.max_hole / step
     sheet = sheet.padded(margin)
     inner = sheet.valid | fill_domain(sheet.valid, int(widest * every), 0)
-    sheet, state = inpaint(sheet, widest=int(widest * every), margin=margin)
+    sheet, state = inpaint(sheet, widest=int(widest * every), margin=margin, workers=workers)
     there = np.isfinite(sheet.points_xyz[..., 0]) & (np.nan_to_num(sheet.points_xyz[..., 2]) > 0)
     if params.extend == 0:
         there &= inner | _reached(sheet, plane.uv)

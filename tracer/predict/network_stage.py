@@ -1,6 +1,6 @@
 """The stage that predicts a volume with networks: blocks, parts, and the finished volume."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from tracer.progress import Progress, silent
 from tracer.provenance import provenance
 from tracer.volume import Volume
 from tracer.volume_writer import VolumeWriter
+from tracer.workers import Executor, run_tasks
 
 _KEEP = Existing()
+_LOADED: dict[str, Any] = {}  # a worker's networks, kept between its blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,8 @@ class BlockPredictor:
         Averaged.
     params : NetworkParams
         Level, blocks and output.
+    figures : GreyFigures, optional
+        Of the CT, where they were measured before.
 
     Attributes
     ----------
@@ -138,11 +142,19 @@ class BlockPredictor:
         Of the CT, where a normalisation needs them.
     """
 
-    def __init__(self, ct: Volume, networks: Sequence[Network], params: NetworkParams) -> None:
+    def __init__(
+        self,
+        ct: Volume,
+        networks: Sequence[Network],
+        params: NetworkParams,
+        figures: GreyFigures | None = None,
+    ) -> None:
         self._ct = ct
         self._params = params
         needed = any(network.normalisation.needs_figures for network in networks)
-        self.figures = GreyFigures.measure(ct, params.level) if needed else None
+        self.figures = figures
+        if needed and figures is None:
+            self.figures = GreyFigures.measure(ct, params.level)
         self._placed = [
             VolumeNetwork.of(network, ct, params.level, params.step, self.figures)
             for network in networks
@@ -198,6 +210,7 @@ def predict_with_network(
     *,
     part: Part | None = None,
     existing: Existing = _KEEP,
+    workers: int | Executor = 1,
     progress: Progress = silent,
 ) -> PredictResult | PartResult:
     """Predict the sheets of a CT volume with trained networks.
@@ -216,6 +229,8 @@ def predict_with_network(
         Share of the blocks to do; all of them where omitted.
     existing : Existing
         What to do about what is already there.
+    workers : int or Executor
+        Processes, or whatever else predicts the blocks; each loads the networks.
     progress : callable
         Progress callback.
 
@@ -246,12 +261,7 @@ def predict_with_network(
     store = BlockStore.open(folder, predictor.grid, work, restart=existing.restart)
     resumed = len(predictor.grid) - len(store.missing())
     own = [n for n in range(len(predictor.grid)) if n % part.count == part.number]
-    done = 0
-    for position, number in enumerate(own):
-        if not store.has(number):
-            store.write(number, predictor.block(number))
-            done += 1
-        progress(position + 1, len(own), "blocks")
+    done = _predict_blocks(store, own, predictor, ct, models, params, workers, progress)
     if not folder.exists() or (output.exists() and not was_there):  # another part was faster
         return PartResult(output=output, done=done, missing=0, blocks=len(predictor.grid))
     if store.missing():
@@ -260,6 +270,56 @@ def predict_with_network(
         )
     extra = {"models": facts, "devices": sorted({getattr(n, "device", "cpu") for n in networks})}
     return _put_together(store, ct, output, params, work, extra, existing, resumed, progress)
+
+
+def _predict_blocks(
+    store: BlockStore,
+    own: Sequence[int],
+    predictor: BlockPredictor,
+    ct: Volume,
+    models: Sequence[Path],
+    params: NetworkParams,
+    workers: int | Executor,
+    progress: Progress,
+) -> int:
+    """Predict the blocks that are not there yet; return their number."""
+    everywhere = (ct, tuple(models), params, predictor.figures)
+    _LOADED.update(key=_key(*everywhere[:3]), predictor=predictor)  # where this process does it
+    handed_out: list[int] = []
+
+    def tasks() -> Iterator[tuple[Any, ...]]:
+        for number in own:
+            if not store.has(number):  # another part may have been faster
+                handed_out.append(number)
+                yield (*everywhere, number)
+
+    done = 0
+    try:
+        for index, voxels in run_tasks(_predict_one, tasks(), workers):
+            store.write(handed_out[index], voxels)
+            done += 1
+            progress(done, len(own), "blocks")
+    finally:
+        _LOADED.clear()
+    return done
+
+
+def _key(ct: Volume, models: tuple[Path, ...], params: NetworkParams) -> tuple[Any, ...]:
+    """Return what identifies loaded networks."""
+    return ct.identity, models, params.model_dump_json()
+
+
+def _predict_one(
+    task: tuple[Any, ...],
+) -> NDArray[np.uint8] | None:
+    """Return the prediction of one block; runs in a worker, which keeps the networks."""
+    ct, models, params, figures, number = task
+    key = _key(ct, models, params)
+    if _LOADED.get("key") != key:
+        networks = [network for model in models for network in load_network(model, params)]
+        _LOADED.update(key=key, predictor=BlockPredictor(ct, networks, params, figures))
+    predictor: BlockPredictor = _LOADED["predictor"]
+    return predictor.block(number)
 
 
 def _put_together(

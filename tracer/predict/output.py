@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tracer.predict.blocks import Block, iterate_blocks
 from tracer.progress import Progress, silent
 from tracer.volume_writer import VolumeWriter
+from tracer.workers import Executor, run_tasks
 
 BlockWork = Callable[[Block], NDArray[np.uint8] | None]
 
@@ -117,29 +118,34 @@ class BlockOutput:
         """Return the predicted voxels of all finished blocks."""
         return sum(self.counts.values())
 
-    def write(self, work: BlockWork, *, progress: Progress = silent) -> None:
+    def write(
+        self, work: BlockWork, *, workers: int | Executor = 1, progress: Progress = silent
+    ) -> None:
         """Do the blocks that are not done yet.
 
         Parameters
         ----------
         work : callable
-            Returns the voxels of a block, or None for an empty one.
+            Returns the voxels of a block, or None for an empty one; picklable where there are
+            several workers.
+        workers : int or Executor
+            Processes, or whatever else runs the tasks; only this process writes.
         progress : callable
             Progress callback.
         """
-        for position, block in enumerate(self._blocks):
-            if block.number not in self.counts:
-                voxels = work(block)
-                count = 0
-                if voxels is not None:
-                    z, y, x = block.shape_zyx
-                    voxels = voxels[:z, :y, :x]
-                    count = int(np.count_nonzero(voxels))
-                    if count:
-                        self.writer.write(block.start_zyx, voxels)
-                self.writer.mark_finished(f"block/{block.number}", count)
-                self.counts[block.number] = count
-            progress(position + 1, len(self._blocks), "blocks")
+        left = [block for block in self._blocks if block.number not in self.counts]
+        tasks = ((work, block) for block in left)
+        progress(len(self.counts), len(self._blocks), "blocks")
+        for index, voxels in run_tasks(_work_on, tasks, workers):
+            block, count = left[index], 0
+            if voxels is not None:
+                z, y, x = block.shape_zyx
+                count = int(np.count_nonzero(voxels[:z, :y, :x]))
+                if count:
+                    self.writer.write(block.start_zyx, voxels[:z, :y, :x])
+            self.writer.mark_finished(f"block/{block.number}", count)
+            self.counts[block.number] = count
+            progress(len(self.counts), len(self._blocks), "blocks")
 
     def finish(
         self,
@@ -175,3 +181,9 @@ class BlockOutput:
             sheet_voxels=self.sheet_voxels,
             notes=dict(notes or {}),
         )
+
+
+def _work_on(task: tuple[BlockWork, Block]) -> NDArray[np.uint8] | None:
+    """Return the voxels of one block; runs in a worker."""
+    work, block = task
+    return work(block)

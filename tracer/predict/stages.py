@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tracer.progress import Progress, silent
 from tracer.provenance import provenance
 from tracer.volume import Volume
 from tracer.volume_writer import VolumeWriter
+from tracer.workers import Executor
 
 _KEEP = Existing()
 _SAMPLES = 5  # per axis: 125 cubes of 32 voxels estimate the contrast to about a percent
@@ -91,12 +93,66 @@ def _open(
     return BlockOutput(writer, edge)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Filter:
+    """What finds the sheets of one block of a CT."""
+
+    ct: Volume
+    params: PredictParams
+    contrast: float
+    outward: Outward | None
+
+    def __call__(self, block: Block) -> NDArray[np.uint8] | None:
+        params, outward = self.params, self.outward
+        if outward is not None and 0 < params.max_radius <= outward.least_radius(
+            block.start_zyx, block.stop_zyx
+        ):
+            return None
+        if not self.ct.read(0, block.start_zyx, block.stop_zyx).any():
+            return None
+        grey = read_with_halo(self.ct, block, FilterReach.of(params).halo)
+        return filter_block(grey, params, self.contrast, start_zyx=block.start_zyx, outward=outward)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _LabelSurface:
+    """What turns one block of labels into a prediction."""
+
+    labels: Volume
+    params: FromLabelsParams
+    outward: Outward | None
+
+    def __call__(self, block: Block) -> NDArray[np.uint8] | None:
+        values = read_with_halo(self.labels, block, LabelReach.of(self.params).halo)
+        if not values.any():
+            return None
+        return labels_block(values, self.params, start_zyx=block.start_zyx, outward=self.outward)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Mend:
+    """What mends one block of a prediction."""
+
+    prediction: Volume
+    ct: Volume | None
+    params: CleanParams
+
+    def __call__(self, block: Block) -> NDArray[np.uint8] | None:
+        halo = CleanReach.of(self.params).halo
+        values = read_with_halo(self.prediction, block, halo)
+        if not values.any():
+            return None
+        support = None if self.ct is None else read_with_halo(self.ct, block, halo) != 0
+        return clean_block(values, self.params, support=support)
+
+
 def predict(
     ct: Volume,
     output: Path,
     params: PredictParams,
     *,
     existing: Existing = _KEEP,
+    workers: int | Executor = 1,
     progress: Progress = silent,
 ) -> PredictResult:
     """Predict the sheets of a CT volume with the built-in filter.
@@ -111,6 +167,8 @@ def predict(
         Filter and output.
     existing : Existing
         What to do about what is already there.
+    workers : int or Executor
+        Processes, or whatever else works on the blocks.
     progress : callable
         Progress callback.
 
@@ -130,19 +188,8 @@ def predict(
         "axis": _axis(outward),
     }
     out = _open(output, ct, work, params.block, existing)
-    halo = FilterReach.of(params).halo
-
-    def filtered(block: Block) -> NDArray[np.uint8] | None:
-        if outward is not None and 0 < params.max_radius <= outward.least_radius(
-            block.start_zyx, block.stop_zyx
-        ):
-            return None
-        if not ct.read(0, block.start_zyx, block.stop_zyx).any():
-            return None
-        grey = read_with_halo(ct, block, halo)
-        return filter_block(grey, params, contrast, start_zyx=block.start_zyx, outward=outward)
-
-    out.write(filtered, progress=progress)
+    filtered = _Filter(ct=ct, params=params, contrast=contrast, outward=outward)
+    out.write(filtered, workers=workers, progress=progress)
     extra = {"contrast": contrast, "axis_zyx": _axis(outward)}
     made = provenance("tracer predict", params, volume=ct, extra=extra)
     return out.finish(made, notes={"contrast": contrast}, progress=progress)
@@ -154,6 +201,7 @@ def predict_from_labels(
     params: FromLabelsParams,
     *,
     existing: Existing = _KEEP,
+    workers: int | Executor = 1,
     progress: Progress = silent,
 ) -> PredictResult:
     """Turn a volume of sheet instance labels into a surface prediction.
@@ -168,6 +216,8 @@ def predict_from_labels(
         Face and widths.
     existing : Existing
         What to do about what is already there.
+    workers : int or Executor
+        Processes, or whatever else works on the blocks.
     progress : callable
         Progress callback.
 
@@ -184,15 +234,8 @@ def predict_from_labels(
         "axis": _axis(outward),
     }
     out = _open(output, labels, work, params.block, existing)
-    halo = LabelReach.of(params).halo
-
-    def surface(block: Block) -> NDArray[np.uint8] | None:
-        values = read_with_halo(labels, block, halo)
-        if not values.any():
-            return None
-        return labels_block(values, params, start_zyx=block.start_zyx, outward=outward)
-
-    out.write(surface, progress=progress)
+    surface = _LabelSurface(labels=labels, params=params, outward=outward)
+    out.write(surface, workers=workers, progress=progress)
     made = provenance("tracer predict from-labels", params, volume=labels)
     return out.finish(made, progress=progress)
 
@@ -204,6 +247,7 @@ def clean(
     *,
     ct: Volume | None = None,
     existing: Existing = _KEEP,
+    workers: int | Executor = 1,
     progress: Progress = silent,
 ) -> PredictResult:
     """Mend a prediction.
@@ -220,6 +264,8 @@ def clean(
         CT of the same shape; where it is 0, nothing is predicted.
     existing : Existing
         What to do about what is already there.
+    workers : int or Executor
+        Processes, or whatever else works on the blocks.
     progress : callable
         Progress callback.
 
@@ -246,24 +292,16 @@ def clean(
         "params": params.effective(),
     }
     out = _open(output, prediction, work, params.block, existing)
-    halo = CleanReach.of(params).halo
-
-    def mend(block: Block) -> NDArray[np.uint8] | None:
-        values = read_with_halo(prediction, block, halo)
-        if not values.any():
-            return None
-        support = None if ct is None else read_with_halo(ct, block, halo) != 0
-        return clean_block(values, params, support=support)
-
+    mend = _Mend(prediction=prediction, ct=ct, params=params)
     notes: dict[str, float] = {}
     made = provenance("tracer predict clean", params, volume=prediction)
     if params.min_component == 0:
-        out.write(mend, progress=progress)
+        out.write(mend, workers=workers, progress=progress)
         return out.finish(made, progress=progress)
     # Components are known only when the whole volume is mended: it waits beside the output.
     beside = output.with_name(f"{output.name}.mended")
     mended = _open(beside, prediction, work, params.block, Existing(restart=existing.restart))
-    mended.write(mend, progress=progress)
+    mended.write(mend, workers=workers, progress=progress)
     read = mended.writer.read
 
     def read_mask(start: Index, stop: Index) -> NDArray[np.bool_]:

@@ -247,6 +247,13 @@ class Outputs:
                 pixels_per_cm=_UM_PER_CM / job.um_per_pixel,
                 journal=directory / _JOURNAL_NAME,
             )
+        self.open_encoder()
+        if self._zarr is not None:
+            self._zarr.create()
+
+    def open_encoder(self) -> None:
+        """Make ready for :meth:`encode` alone, without a file."""
+        job, params = self._job, self._params
         if self._where.zarr is not None:
             self._zarr = LayerZarr(
                 self._where.zarr,
@@ -257,7 +264,17 @@ class Outputs:
                 layer_um=job.volume.voxel_size_um,
                 pixel_um=job.um_per_pixel,
             )
-            self._zarr.create()
+
+    @property
+    def digest(self) -> str:
+        """Return what is equal for equal pixels.
+
+        Returns
+        -------
+        str
+            Hexadecimal.
+        """
+        return str(self._meta["digest"])
 
     def finished(self) -> set[int]:
         """Return the tiles that an interrupted run has finished.

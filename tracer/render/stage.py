@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from tracer.progress import Progress, silent
 from tracer.render.canvas import Canvas, Tile
+from tracer.render.distributed import run_on_workers
 from tracer.render.job import plan_job, prepare_job, run_job
 from tracer.render.output import Destination, Outputs
 from tracer.render.params import RenderParams
 from tracer.render.plan import schedule
 from tracer.surface import Surface
+from tracer.workers import Executor
 
 if TYPE_CHECKING:
     from tracer.volume import Volume
@@ -161,6 +163,7 @@ def render_surface(
     params: RenderParams | None = None,
     *,
     overwrite: bool = False,
+    workers: Executor | None = None,
     progress: Progress = silent,
 ) -> RenderResult:
     """Render the flattened layers of a surface to disk.
@@ -177,6 +180,8 @@ def render_surface(
         How; defaults where omitted.
     overwrite : bool
         Replace a render with other parameters instead of refusing.
+    workers : Executor, optional
+        Renders the tiles; threads of this process where omitted.
     progress : Progress
         Called with pixels done.
 
@@ -213,14 +218,17 @@ def render_surface(
     try:
         tiles = plan_job(job, progress=_part(progress, 0.0, _PLANNING_SHARE))
         kept = outputs.finished()
-        read = run_job(
-            job,
-            tiles,
-            outputs.encode,
-            outputs.commit,
-            skip=kept,
-            progress=_with_rate(_part(progress, _PLANNING_SHARE, 1.0)),
-        )
+        rendering = _with_rate(_part(progress, _PLANNING_SHARE, 1.0))
+        if workers is None:
+            read = run_job(
+                job, tiles, outputs.encode, outputs.commit, skip=kept, progress=rendering
+            )
+        else:
+            read = run_on_workers(
+                *(job, tiles, surface, outputs, destination, workers),
+                skip=kept,
+                progress=rendering,
+            )
         result = RenderResult(
             directory=destination.directory,
             shape=shape,

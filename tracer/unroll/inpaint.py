@@ -7,12 +7,14 @@ least-squares integral of the guide between the rims, smooth where no wrap guide
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.unroll.resample import Sheet
+from tracer.workers import Executor, run_tasks
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -21,9 +23,14 @@ _SMOOTHNESS = 0.02  # weight of second differences; they only decide where nothi
 _UNGUIDED = 1.0  # the same where no neighbouring wrap is known
 _BEND_WINDOW = 5  # nodes over which the curvature of a rim is averaged
 _DIRECT = 150_000  # unknowns up to which a hole is solved directly
+_BATCH = 3000.0  # nodes of holes that one task fills
 _PASSES = 2  # the second one is also guided by what the first one filled
 _FILLED_WEIGHT = 0.25  # of a guide that was itself filled in
 _NEAR_RIM = 8.0  # steps over which the confidence of a filled node falls to a third
+_Grids = list[NDArray[np.float64]]
+_Hole = tuple[
+    NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], _Grids, _Grids, _Grids
+]  # points, fixed, inside, guides, weights, bends
 DATA, FILLED, NOTHING = 100, 80, 0  # VC3D's values of the `state` channel
 
 
@@ -61,7 +68,9 @@ def fill_domain(valid: NDArray[np.bool_], widest: int, margin: int) -> NDArray[n
     return np.asarray(whole & ~valid)
 
 
-def inpaint(sheet: Sheet, *, widest: int, margin: int) -> tuple[Sheet, NDArray[np.uint8]]:
+def inpaint(
+    sheet: Sheet, *, widest: int, margin: int, workers: int | Executor = 1
+) -> tuple[Sheet, NDArray[np.uint8]]:
     """Return the sheet with its holes filled, and the state of every node.
 
     Parameters
@@ -72,6 +81,8 @@ def inpaint(sheet: Sheet, *, widest: int, margin: int) -> tuple[Sheet, NDArray[n
         Widest hole that is filled along a row or column, nodes; enclosed holes always are.
     margin : int
         Nodes to extrapolate beyond the rim.
+    workers : int or Executor
+        Processes, or whatever else fills holes: each is a problem of its own.
 
     Returns
     -------
@@ -90,7 +101,7 @@ def inpaint(sheet: Sheet, *, widest: int, margin: int) -> tuple[Sheet, NDArray[n
     trust = np.where(valid, 1.0, 0.0)
     for _ in range(_PASSES):
         guide, weight = guide_gradients(points, trust, winding, sheet.step)
-        points = _integrate(sheet.points_xyz, valid, hole, guide, weight, bends)
+        points = _integrate(sheet.points_xyz, valid, hole, guide, weight, bends, workers)
         filled = hole & np.isfinite(points[..., 0])
         trust = np.where(valid, 1.0, np.where(filled, _FILLED_WEIGHT, 0.0))
     from scipy import ndimage
@@ -298,43 +309,74 @@ def _integrate(
     guides: tuple[NDArray[np.float64], ...],
     weights: tuple[NDArray[np.float64], ...],
     bends: tuple[NDArray[np.float64], ...],
+    workers: int | Executor,
 ) -> NDArray[np.float64]:
     """Return the points with every hole filled by the integral of the guides between its rims."""
     from scipy import ndimage
 
     out = points_xyz.copy()
     labels, n_holes = ndimage.label(hole, np.ones((3, 3), int))
-    boxes = ndimage.find_objects(labels)
-    for number in range(1, n_holes + 1):
-        box = tuple(
+    boxes = [
+        tuple(
             slice(max(0, part.start - 2), min(size, part.stop + 2))
-            for part, size in zip(boxes[number - 1], hole.shape, strict=True)
+            for part, size in zip(found, hole.shape, strict=True)
         )
-        inside = labels[box] == number
-        part_guides, part_weights = [], []
-        for axis in (0, 1):
-            cut = tuple(
-                slice(part.start, part.stop - 1) if k == axis else part
-                for k, part in enumerate(box)
-            )
-            part_guides.append(guides[axis][cut])
-            part_weights.append(weights[axis][cut])
-        fixed = valid[box]
-        if not fixed.any():
-            continue
-        part_bends = [bend[box] for bend in bends]
-        solved = _fill_one(points_xyz[box], fixed, inside, part_guides, part_weights, part_bends)
-        out[box][inside] = solved
+        for found in ndimage.find_objects(labels)
+    ]
+    bounded = [k for k in range(n_holes) if valid[boxes[k]].any()]
+    batches = _batches(bounded, ndimage.sum_labels(hole, labels, np.arange(1, n_holes + 1)))
+
+    def tasks() -> Iterator[list[_Hole]]:
+        for batch in batches:
+            holes = []
+            for k in batch:
+                box = boxes[k]
+                near = [
+                    [grid[axis][_cut(box, axis)] for axis in (0, 1)] for grid in (guides, weights)
+                ]
+                inside = labels[box] == k + 1
+                near_bends = [bend[box] for bend in bends]
+                holes.append((points_xyz[box], valid[box], inside, *near, near_bends))
+            yield holes
+
+    for index, filled in run_tasks(_fill_holes, tasks(), workers):
+        for k, solved in zip(batches[index], filled, strict=True):
+            out[boxes[k]][labels[boxes[k]] == k + 1] = solved
     return out
+
+
+def _batches(holes: list[int], sizes: NDArray[np.float64]) -> list[list[int]]:
+    """Return holes in groups that are worth a task."""
+    batches: list[list[int]] = []
+    room = 0.0
+    for k in holes:
+        if room <= 0:
+            batches.append([])
+            room = _BATCH
+        batches[-1].append(k)
+        room -= float(sizes[k])
+    return batches
+
+
+def _cut(box: tuple[slice, ...], axis: int) -> tuple[slice, ...]:
+    """Return the part of differences along an axis that lies in a box of nodes."""
+    return tuple(
+        slice(part.start, part.stop - 1) if k == axis else part for k, part in enumerate(box)
+    )
+
+
+def _fill_holes(holes: list[_Hole]) -> list[NDArray[np.float64]]:
+    """Return the positions of the nodes of some holes; runs in a worker."""
+    return [_fill_one(*hole) for hole in holes]
 
 
 def _fill_one(
     points: NDArray[np.float64],
     fixed: NDArray[np.bool_],
     inside: NDArray[np.bool_],
-    guides: list[NDArray[np.float64]],
-    weights: list[NDArray[np.float64]],
-    bends: list[NDArray[np.float64]],
+    guides: _Grids,
+    weights: _Grids,
+    bends: _Grids,
 ) -> NDArray[np.float64]:
     """Return the positions of the nodes of one hole."""
     from scipy.sparse import csc_array, diags_array, vstack

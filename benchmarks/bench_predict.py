@@ -5,8 +5,10 @@ Run: python -m benchmarks.bench_predict [--model MODEL]
 Figures are of slices in the middle of a phantom, against its true recto. ``filter`` predicts from
 the CT; ``clean`` mends the phantom's own prediction, which has holes, bridges and specks; both in
 this process, CPU time of one thread. ``network`` predicts with a given model in child processes.
-``trace`` grows patches, 24 random seeds and an expansion, on the phantom's own prediction, on the
-filter's of the CT as it is, and on the filter's with ``max_radius``, which leaves out the case.
+``memory`` filters or cleans in child processes: what they take by block and by volume.
+``trace`` grows patches, 24 random seeds and an expansion, on the phantom's own prediction as it is
+and cleaned, on the filter's of the whole CT, and on the filter's with ``max_radius``, which leaves
+out the case.
 
 ``covered``
     Share of the true recto with a predicted voxel within 1.5 voxels.
@@ -56,13 +58,14 @@ class Case:
     Attributes
     ----------
     name : str
-        "filter", "clean", "network" or "trace".
+        "filter", "clean", "network", "memory" or "trace".
     level : str
         Of the phantom.
     size : int
         Edge of the phantom in voxels.
     what : str
-        Face for the filter, radius for clean, edge of a block for networks, prediction for trace.
+        Face for the filter, radius for clean, edge of a block for networks and memory, prediction
+        for trace.
     """
 
     name: str
@@ -79,10 +82,18 @@ CASES = (
     ),
     *(Case("clean", level, 160, what) for level in ("normal", "hard") for what in ("3", "6", "10")),
     *(Case("network", "normal", 96, what) for what in ("32", "48", "96")),
+    Case("network", "normal", 160, "48"),
+    *(Case("memory", "normal", 256, f"filter {edge}") for edge in (64, 128, 192, 256)),
+    *(
+        Case("memory", "normal", size, what)
+        for what in ("filter 128", "clean 128")
+        for size in (160, 256, 384)
+        if (what, size) != ("filter 128", 256)
+    ),
     *(
         Case("trace", level, 256, what)
         for level in ("easy", "normal", "hard")
-        for what in ("own", "filter", "filter without case")
+        for what in ("own", "own, cleaned", "filter", "filter without case")
     ),
 )
 TINY = (
@@ -148,6 +159,11 @@ def run(case: Case) -> dict[str, float]:
         out = Path(scratch) / "out.zarr"
         if case.name == "network":
             return _run_network(folder / "ct.zarr", out, case)
+        if case.name == "memory":
+            what, edge = case.what.split()
+            source = given.prediction if what == "clean" else folder / "ct.zarr"
+            command = ["clean"] if what == "clean" else []
+            return _run_child([*command, str(source), str(out), "--block", edge], case)
         if case.name == "trace":
             return _run_trace(folder, Path(scratch), case, given.truth)
         known = _Known.of(given.truth)
@@ -172,10 +188,17 @@ def run(case: Case) -> dict[str, float]:
 
 
 def _run_network(ct: Path, out: Path, case: Case) -> dict[str, float]:
-    """Return what a network costs in a process of its own, start-up included."""
-    words = ["-m", "tracer.cli.main", "-q", "predict", str(ct), str(out)]
+    """Return what a network costs."""
     options = ["--model", os.environ[MODEL], "--block", case.what, "--no-mirroring"]
-    usage = measure([sys.executable, *words, *options, "--device", "cpu"], 900.0)
+    return _run_child([str(ct), str(out), *options, "--device", "cpu"], case)
+
+
+def _run_child(words: list[str], case: Case) -> dict[str, float]:
+    """Return what ``tracer predict`` costs in a process of its own, start-up included."""
+    command = [sys.executable, "-m", "tracer.cli.main", "-q", "predict", *words]
+    usage = measure(command, 900.0)
+    if usage.status:
+        raise SystemExit(f"{' '.join(command)}: exit status {usage.status}")
     return {
         "Mvoxel per CPU-s": case.size**3 / usage.cpu_s / 1e6,
         "peak memory, MB": usage.memory_mb,
@@ -184,13 +207,15 @@ def _run_network(ct: Path, out: Path, case: Case) -> dict[str, float]:
 
 def _run_trace(folder: Path, scratch: Path, case: Case, truth: Truth) -> dict[str, float]:
     """Return how well patches grow on a prediction."""
-    prediction, paths = folder / "prediction.zarr", scratch / "paths"
-    if case.what != "own":
+    found, paths = folder / "prediction.zarr", scratch / "paths"
+    prediction = found if case.what == "own" else scratch / "clean.zarr"
+    if case.what.startswith("filter"):
         inside = IN_CASE * case.size / 2 if case.what.endswith("case") else 0.0
         params = PredictParams(face="recto", half_width=1.5, max_radius=inside)
-        stages.predict(Volume.open(folder / "ct.zarr"), scratch / "found.zarr", params)
-        prediction = scratch / "clean.zarr"
-        stages.clean(Volume.open(scratch / "found.zarr"), prediction, CleanParams())
+        found = scratch / "found.zarr"
+        stages.predict(Volume.open(folder / "ct.zarr"), found, params)
+    if case.what != "own":
+        stages.clean(Volume.open(found), prediction, CleanParams())
     options = ["--step-size", "10", "--generations", "30", "--min-area-cm", "0.005"]
     options += ["--rng-seed", "1", "--cache-root", str(scratch / "cache")]
     started = time.process_time()

@@ -1,6 +1,7 @@
 """The patches that a trace is laid over: loaded, cut where they are known to jump, indexed."""
 
 import dataclasses
+import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,6 +137,21 @@ class TracePatches:
                 points[known, 2] = 0.0
             grids.append(PatchGrid(name=f"{i:06d}", fingerprint="", points_xyz=points))
         return grids
+
+    def digest(self) -> str:
+        """Return what tells these patches from others.
+
+        Returns
+        -------
+        str
+            Hexadecimal; changes with any name, vertex, mask, cut or approval.
+        """
+        found = hashlib.sha256()
+        for name, surface in zip(self.names, self.surfaces, strict=True):
+            found.update(f"{name} {surface.shape} {name in self.approved}\n".encode())
+            found.update(surface.points_xyz.tobytes())
+            found.update(surface.valid.tobytes())
+        return found.hexdigest()[:32]
 
     def pieces_of(self, name: str) -> list[int]:
         """Return the numbers of the pieces of a patch, the largest first.

@@ -176,9 +176,10 @@ def trace(
             f"{paths}: the seed patch '{name}' is not there, defective or nothing but jumps; "
             "choose another one"
         )
+    digest = patches.digest()
     table, work = patches.table(params.spacing, pieces[0]), make_work(len(patches.names))
     if resume is not None:
-        running = load_trace(Path(resume) / STATE_NAME, len(patches.names))
+        running = load_trace(Path(resume) / STATE_NAME, len(patches.names), digest)
     else:
         seed = pieces[0]
         running = begin_trace(table, work, seed, patches.surfaces[seed].valid, params)
@@ -199,14 +200,14 @@ def trace(
         stopped = is_stopped()
         if grown.generation % params.preview_every == 0 and not stopped:
             directory, _ = saved(f"z_dbg_gen_{grown.generation:05d}")
-            grown.save(directory / STATE_NAME)
+            grown.save(directory / STATE_NAME, digest)
             previews.append(directory)
         return not stopped
 
     grow(running, table, work, params, after_generation)
     path, surface = saved("auto_trace", whole=True)
     if stopped:
-        running.save(path / STATE_NAME)
+        running.save(path / STATE_NAME, digest)
     used = sorted({patches.names[i] for i in used_patches(running).tolist()})
     return TraceResult(
         path=path,

@@ -95,8 +95,11 @@ class Trace:
         int
             0 for an empty trace.
         """
-        used = np.flatnonzero(self.state.status)
-        return int(used[-1]) // self.limits.n_rows + 1 if len(used) else 0
+        for first in (self.first_col, 0):  # all of it is looked at only where the window is empty
+            used = np.flatnonzero(self.state.status[first * self.limits.n_rows :])
+            if len(used):
+                return first + int(used[-1]) // self.limits.n_rows + 1
+        return 0
 
     def make_room(self, n_cols: int) -> None:
         """Append columns until there are enough.
@@ -108,7 +111,7 @@ class Trace:
         """
         missing = n_cols - self.n_cols
         if missing > 0:
-            more = max(missing, _MORE_COLUMNS) * self.limits.n_rows
+            more = max(missing, _MORE_COLUMNS, self.n_cols // 2) * self.limits.n_rows
             fresh = _empty_state(more, 0)
             joined = {
                 name: getattr(self.state, name)
@@ -142,13 +145,15 @@ class Trace:
         self.flipped = not self.flipped
         self.n_turned += 1
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, digest: str = "") -> None:
         """Write everything that is needed to go on.
 
         Parameters
         ----------
         path : Path
             An ``.npz`` file.
+        digest : str
+            What tells its patches from others.
         """
         n = max(self.used_cols, 1) * self.limits.n_rows
         arrays = {
@@ -175,10 +180,11 @@ class Trace:
                 ),
                 seed_xyz=np.array(self.seed_xyz),
                 refused=self.refused,
+                digest=np.array(digest),
             )
 
 
-def load_trace(path: Path, n_patches: int) -> Trace:
+def load_trace(path: Path, n_patches: int, digest: str = "") -> Trace:
     """Return a trace that was saved.
 
     Parameters
@@ -187,6 +193,8 @@ def load_trace(path: Path, n_patches: int) -> Trace:
         File written by :meth:`Trace.save`.
     n_patches : int
         Patches that the trace is laid over; they must be the same ones.
+    digest : str
+        What tells them from others.
 
     Returns
     -------
@@ -204,14 +212,15 @@ def load_trace(path: Path, n_patches: int) -> Trace:
             limits = file["limits"].tolist()
             counters = file["counters"].tolist()
             seed, refused = file["seed_xyz"].tolist(), file["refused"]
+            saved_digest = str(file["digest"])
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(
             f"{path}: cannot resume from it ({error}); choose another preview"
         ) from error
-    if len(state.hand) != n_patches:
+    if len(state.hand) != n_patches or saved_digest != digest:
         raise FormatError(
-            f"{path}: laid over {len(state.hand)} patches, the collection now gives {n_patches}; "
-            "begin a new trace"
+            f"{path}: laid over {len(state.hand)} patches, but the collection, its masks or tags "
+            f"have changed (it now gives {n_patches}); begin a new trace"
         )
     return Trace(
         state=state,

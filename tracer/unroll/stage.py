@@ -11,23 +11,22 @@ from numpy.typing import NDArray
 from tracer.errors import CollectionError
 from tracer.progress import Progress, silent
 from tracer.unroll.axis import Axis, estimate_axis
-from tracer.unroll.data_pass import PredictionVolume, pull_to_prediction
+from tracer.unroll.complete import Completion
+from tracer.unroll.data_pass import PredictionVolume
 from tracer.unroll.frames import Frames, build_frames, orientation_signs, patch_normals
-from tracer.unroll.inpaint import DATA, FILLED, inpaint
+from tracer.unroll.inpaint import DATA, FILLED
 from tracer.unroll.layout import Layout, lay_out
 from tracer.unroll.overlaps import Contacts, QuadCells, overlap_pairs
 from tracer.unroll.params import UnrollParams
 from tracer.unroll.patches import Patches
 from tracer.unroll.plane import Pins, Plane, flatten
-from tracer.unroll.resample import Sheet, resample, used_box
+from tracer.unroll.resample import Sheet, resample
 
 if TYPE_CHECKING:
     from tracer.distance_field import DistanceField
     from tracer.unroll.findings import Findings
 
-_MOST_EXTENSIONS = 25  # rounds beyond the rim; each adds `extend` voxels where the sheet is found
 _REACH_OF_GAP = 0.4  # of the usual gap between wraps
-_WORTH_EXTENDING = 0.001  # share of the nodes that a round must add
 _STEPS = ("overlaps", "turns", "plane", "surface", "holes", "prediction", "end")
 
 
@@ -332,9 +331,10 @@ class Finisher:
         gap: float,
         report: Progress,
     ) -> None:
-        self._params, self._prediction, self._report = params, prediction, report
+        self._params, self._report = params, report
         # nearer to the next wrap than to its own a node would be pulled to the wrong one
-        self._reach = float(np.nanmin([params.reach, _REACH_OF_GAP * gap]))
+        reach = float(np.nanmin([params.reach, _REACH_OF_GAP * gap]))
+        self._complete = Completion(params=params, reach=reach, prediction=prediction)
         self._field = _field(prediction, params) if params.joint_iterations else None
 
     def __call__(self, sheet: Sheet, number: int, n_vertices: int) -> Unrolled:
@@ -356,7 +356,7 @@ class Finisher:
         """
         params, report = self._params, self._report
         report(4, len(_STEPS), _STEPS[3])
-        sheet, state = _complete(sheet, params, self._reach, self._prediction, report)
+        sheet, state = self._complete(sheet, lambda *_: report(5, len(_STEPS), _STEPS[4]))
         if self._field is not None:
             report(6, len(_STEPS), _STEPS[5])
             sheet = _optimised(sheet, state, self._field, params)
@@ -401,43 +401,3 @@ def _above_zero(sheet: Sheet, state: NDArray[np.uint8]) -> tuple[Sheet, NDArray[
         confidence=np.where(there, sheet.confidence, 0.0).astype(np.float32),
     )
     return cleaned, np.where(there, state, 0).astype(np.uint8)
-
-
-def _complete(
-    sheet: Sheet,
-    params: UnrollParams,
-    reach: float,
-    prediction: PredictionVolume | None,
-    report: Progress,
-) -> tuple[Sheet, NDArray[np.uint8]]:
-    """Return the sheet with holes filled, pulled to the prediction and extended along it."""
-    widest = int(params.max_hole / params.step)
-    margin = int(np.ceil(params.extend / params.step))
-    if prediction is None:
-        sheet, state = inpaint(sheet, widest=widest, margin=margin)
-        report(5, len(_STEPS), _STEPS[4])
-        return sheet, state
-    sheet, state = inpaint(sheet, widest=widest, margin=0)
-    report(5, len(_STEPS), _STEPS[4])
-    sheet, state = pull_to_prediction(
-        sheet, state, prediction, threshold=params.threshold, reach=reach
-    )
-    for _ in range(_MOST_EXTENSIONS if margin > 0 else 0):
-        sheet, state = sheet.padded(margin), np.pad(state, margin)
-        known = sheet.valid
-        sheet, _ = inpaint(sheet, widest=0, margin=margin)
-        fresh = sheet.valid & ~known
-        state = np.where(fresh, FILLED, state).astype(np.uint8)
-        sheet, state = pull_to_prediction(
-            sheet,
-            state,
-            prediction,
-            threshold=params.threshold,
-            reach=reach,
-            extrapolated=fresh,
-        )
-        box = used_box(sheet.valid)
-        sheet, state = sheet.cropped(box), state[box]
-        if (fresh[box] & sheet.valid).sum() < _WORTH_EXTENDING * known.sum():
-            break
-    return sheet, state

@@ -24,15 +24,26 @@ from tracer.cli.console import progress_bar, summary
     type=click.Path(path_type=Path),
     help="VC3D point collections: how both single surfaces meet them.",
 )
-@click.option("--picture", type=click.Path(path_type=Path), help="PNG of A, coloured by distance.")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), help="Phantom: score both sides against it too."
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="PNG of where they differ, in slices."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def compare(
-    a: Path, b: Path, tolerance: float, points: Path | None, picture: Path | None, as_json: bool
+    a: Path,
+    b: Path,
+    tolerance: float,
+    points: Path | None,
+    truth: Path | None,
+    picture: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare A with B: a surface or a folder of surfaces each, ours or VC3D's.
 
-    Distances and coverage both ways, agreement of normals, area and recorded time; for two single
-    surfaces also where their windings disagree, which is where one has switched sheets.
+    Distances and coverage both ways, agreement of normals, area, recorded time per area, and where
+    windings disagree, which is where one has switched sheets.
     """
     from tracer.compare import compare as compare_sides
     from tracer.compare import difference_picture
@@ -40,15 +51,23 @@ def compare(
 
     with progress_bar("compare") as progress:
         found = compare_sides(a, b, tolerance=tolerance, progress=progress)
-    if (picture or points) and not found.far.size:
-        raise ParamsError("--picture and --points need a single surface on either side")
-    values = found.to_json()
+    values, scores = found.to_json(), {}
     if points is not None:
+        if not found.a.surfaces == found.b.surfaces == 1:
+            raise ParamsError("--points needs a single surface on either side")
         from tracer.point_collections import metrics_of_path
 
         values["points"] = {
             name: metrics_of_path(path, points) for name, path in (("a", a), ("b", b))
         }
+    if truth is not None:
+        from tracer.phantom.truth import Truth
+        from tracer.score import score_paths
+
+        scores = {
+            name: score_paths([path], Truth.load(truth)) for name, path in (("a", a), ("b", b))
+        }
+        values["truth"] = {name: score.to_json() for name, score in scores.items()}
     if picture is not None:
         from tracer.atomic import write_bytes
 
@@ -57,5 +76,7 @@ def compare(
         click.echo(json.dumps(values, indent=1))
         return
     summary(found.summary())
+    for name, score in scores.items():
+        summary(f"{name.upper()} against the truth: {score.summary()}")
     for name, metrics in values.get("points", {}).items():
         summary(f"{name.upper()}: " + ", ".join(f"{key} {value}" for key, value in metrics.items()))

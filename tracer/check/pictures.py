@@ -28,7 +28,9 @@ _WORST_STRETCH = 0.3  # shown as the darkest colour
 _MARGIN = 20  # voxels around the surface
 
 
-def crossings(surface: "Surface", axis: int, value: float) -> NDArray[np.float64]:
+def crossings(
+    surface: "Surface", axis: int, value: float, carried: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
     """Return the lines along which a surface crosses a plane.
 
     Parameters
@@ -39,13 +41,17 @@ def crossings(surface: "Surface", axis: int, value: float) -> NDArray[np.float64
         0, 1, 2 for planes of constant x, y, z.
     value : float
         Where, voxels.
+    carried : ndarray of float32, shape (rows, cols), optional
+        A value of the vertices that is wanted at the ends as well.
 
     Returns
     -------
-    ndarray of float64, shape (n, 2, 3)
-        Ends of the lines, x y z.
+    ndarray of float64, shape (n, 2, 3) or (n, 2, 4)
+        Ends of the lines, x y z, and what is carried along.
     """
     points, quads = surface.points_xyz.astype(np.float64), surface.valid_quads
+    if carried is not None:
+        points = np.concatenate([points, carried[..., None]], axis=-1)
     a, b = points[:-1, :-1][quads], points[:-1, 1:][quads]
     c, d = points[1:, 1:][quads], points[1:, :-1][quads]
     triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
@@ -58,7 +64,7 @@ def crossings(surface: "Surface", axis: int, value: float) -> NDArray[np.float64
         met.append(np.where(crosses[:, None], point, np.nan))
     ends = np.stack(met, axis=1)
     ends = ends[np.isfinite(ends[..., 0]).sum(axis=1) == 2]
-    return np.asarray(ends[np.isfinite(ends[..., 0])].reshape(-1, 2, 3))
+    return np.asarray(ends[np.isfinite(ends[..., 0])].reshape(-1, 2, points.shape[-1]))
 
 
 def slice_picture(

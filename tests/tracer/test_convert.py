@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from tracer.cli.main import main
 from tracer.convert.grid import crop, mirror, resample
 from tracer.convert.mesh import mesh_of, read_mesh, surface_of, write_mesh
 from tracer.errors import FormatError, ParamsError
+from tracer.spatial_index import SpatialIndex
 from tracer.surface import Surface
 from tracer.volume import Volume
 from tracer.volume_writer import VolumeWriter
@@ -67,8 +70,101 @@ def test_mesh__normals_follow_the_triangles():
     assert mesh.uv.max() <= 1.0
 
 
+def ply_file(order, *, faces, corner_uv=False, vertex_uv=True, extra=True):
+    """Return a PLY file of five vertices written by hand, in ASCII ('') or binary ('<', '>')."""
+    names = {"": "ascii", "<": "binary_little_endian", ">": "binary_big_endian"}
+    points = [(0, 0, 5), (40, 0, 5), (40, 40, 5), (0, 40, 5), (20, 60, 5)]
+    columns = [*"xyz", *(["nx", "ny", "nz"] if extra else []), *(["s", "t"] if vertex_uv else [])]
+    head = ["ply", f"format {names[order]} 1.0", "comment by hand", "element vertex 5"]
+    head += [f"property float {name}" for name in columns]
+    if extra:
+        head += ["element edge 1", "property int vertex1", "property int vertex2"]
+    head += [f"element face {len(faces)}", "property list uchar uint vertex_index"]
+    head += ["property list uchar float texcoord"] if corner_uv else []
+    rows = [
+        [*p, *((0, 0, 1) if extra else ()), *((p[0] / 40, p[1] / 60) if vertex_uv else ())]
+        for p in points
+    ]
+    parts = [("f", row) for row in rows] + ([("i", [0, 1])] if extra else [])
+    for face in faces:
+        parts += [("B", [len(face)]), ("I", face)]
+        if corner_uv:
+            uv = [value for k in face for value in (points[k][0] / 40, points[k][1] / 60)]
+            parts += [("B", [len(uv)]), ("f", uv)]
+    if order:
+        body = b"".join(struct.pack(f"{order}{len(v)}{kind}", *v) for kind, v in parts)
+    else:
+        body = "\n".join(" ".join(map(str, values)) for _, values in parts).encode() + b"\n"
+    return "\n".join([*head, "end_header"]).encode() + b"\n" + body
+
+
+@pytest.mark.parametrize("order", ["", "<", ">"])
+@pytest.mark.parametrize(
+    "faces",
+    [[[0, 1, 2], [0, 2, 3]], [[0, 1, 2, 3]], [[0, 1, 2, 4, 3]], [[0, 1, 2, 3], [2, 4, 3]]],
+    ids=["triangles", "quad", "pentagon", "mixed"],
+)
+@pytest.mark.parametrize("corner_uv", [False, True])
+def test_read_mesh__ply_of_any_kind(tmp_path, order, faces, corner_uv):
+    path = tmp_path / "m.ply"
+    path.write_bytes(ply_file(order, faces=faces, corner_uv=corner_uv, vertex_uv=not corner_uv))
+    mesh = read_mesh(path)
+    assert len(mesh.triangles) == sum(len(face) - 2 for face in faces)
+    a, b, c = (mesh.points_xyz[mesh.triangles[:, k]] for k in range(3))
+    area = 0.5 * np.cross(b - a, c - a)[:, 2]
+    assert area.sum() == pytest.approx(1600 + (400 if 4 in np.concatenate(faces) else 0))
+    assert (area > 0).all()
+    assert np.allclose(mesh.uv, mesh.points_xyz[:, :2] / [40, 60])
+    assert np.allclose(mesh.normals, [0, 0, 1])
+    surface = surface_of(mesh, 10)
+    assert np.allclose(surface.points_xyz[surface.valid][:, 2], 5)
+
+
+@pytest.mark.parametrize("order", ["", "<", ">"])
+def test_read_mesh__ply_that_is_broken(tmp_path, order):
+    path = tmp_path / "m.ply"
+    good = ply_file(order, faces=[[0, 1, 2, 3], [2, 4, 3]])
+    broken = {
+        "cut off": good[:-6],
+        "vertex 9 of 5": ply_file(order, faces=[[0, 1, 9]]),
+        "2 corners": ply_file(order, faces=[[0, 1]]),
+        "no texture coordinates": ply_file(order, faces=[[0, 1, 2]], vertex_uv=False),
+        "no vertices or no faces": good.replace(b"element face 2", b"element foot 2"),
+        "no format": good.replace(b"format ", b"format x"),
+        "no end_header": good.replace(b"end_header", b"the_header"),
+    }
+    for message, data in broken.items():
+        path.write_bytes(data)
+        with pytest.raises(FormatError, match=message):
+            read_mesh(path)
+
+
+@pytest.mark.parametrize("ending", ["obj", "ply"])
+def test_mesh__decimated_keeps_uv_and_normals(tmp_path, ending):
+    surface, _ = spiral(1.5, rows=17)
+    mesh = mesh_of(surface, every=4)
+    full = mesh_of(surface)
+    assert len(mesh.triangles) < len(full.triangles) / 14
+    path = tmp_path / f"mesh.{ending}"
+    write_mesh(path, mesh)
+    back = read_mesh(path)
+    corners = [one.points_xyz[one.triangles] for one in (mesh, back)]
+    assert np.array_equal(*corners)
+    assert np.allclose(mesh.uv[mesh.triangles], back.uv[back.triangles], atol=1e-12)
+    assert np.allclose(mesh.normals[mesh.triangles], back.normals[back.triangles], atol=1e-6)
+    fine = surface_of(back, STEP)
+    assert fine.valid.mean() > 0.9
+    hits = SpatialIndex.from_surfaces({"whole": surface}).query(fine.points_xyz[fine.valid], 20.0)
+    assert (np.diff(hits.offsets) == 1).all()
+    assert hits.distances.max() < (4 * STEP) ** 2 / (8 * 60)  # chords on the innermost wrap
+
+
 def test_read_mesh__says_what_is_wrong(tmp_path):
-    for name, text in (("a.obj", "v 1 2 3\nf 1 1 1\n"), ("b.ply", "ply\nformat ascii 1.0\n")):
+    for name, text in (
+        ("a.obj", "v 1 2 3\nf 1 1 1\n"),
+        ("b.ply", "ply\nformat ascii 1.0\n"),
+        ("c.obj", "f 1/1 1/1\n"),
+    ):
         (tmp_path / name).write_text(text)
         with pytest.raises(FormatError, match="not an OBJ or PLY mesh"):
             read_mesh(tmp_path / name)

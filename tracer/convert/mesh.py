@@ -3,6 +3,7 @@
 u is col / (cols - 1) and v is row / (rows - 1); only quads of four valid vertices become triangles.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,6 @@ from tracer.errors import FormatError, ParamsError
 if TYPE_CHECKING:
     from tracer.surface import Surface
 
-_PLY_TYPES = {
-    "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4",
-    "float": "<f4", "double": "<f8", "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2",
-    "int32": "<i4", "uint32": "<u4", "float32": "<f4", "float64": "<f8",
-}  # fmt: skip
 _PLY_UV = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))
 _MOST_NODES = 400_000_000
 
@@ -213,7 +209,7 @@ def read_mesh(path: Path) -> Mesh:
     Returns
     -------
     Mesh
-        Polygons are cut into triangles.
+        Polygons are cut into triangles, which is right for convex ones.
 
     Raises
     ------
@@ -236,8 +232,9 @@ def read_mesh(path: Path) -> Mesh:
 def _from_obj(text: str) -> Mesh:
     points: list[list[float]] = []
     uv: list[list[float]] = []
-    corners: dict[tuple[int, int], int] = {}
-    triangles: list[tuple[int, int, int]] = []
+    normals: list[list[float]] = []
+    corners: dict[tuple[int, ...], int] = {}
+    polygons: list[list[int]] = []
     for line in text.splitlines():
         words = line.split()
         if not words:
@@ -246,64 +243,71 @@ def _from_obj(text: str) -> Mesh:
             points.append([float(word) for word in words[1:4]])
         elif words[0] == "vt":
             uv.append([float(word) for word in words[1:3]])
+        elif words[0] == "vn":
+            normals.append([float(word) for word in words[1:4]])
         elif words[0] == "f":
+            lengths = (len(points), len(uv), len(normals))
             face = []
             for word in words[1:]:
                 parts = word.split("/")
                 if len(parts) < 2 or not parts[1]:
                     raise ValueError("a face has no texture coordinate")
-                pair = tuple(
-                    int(p) - 1 if int(p) > 0 else n + int(p)
-                    for p, n in zip(parts[:2], (len(points), len(uv)), strict=True)
+                key = tuple(
+                    (int(p) - 1 if int(p) > 0 else n + int(p)) if p else -1
+                    for p, n in zip((*parts, "")[:3], lengths, strict=True)
                 )
-                face.append(corners.setdefault((pair[0], pair[1]), len(corners)))
-            triangles += [(face[0], face[k], face[k + 1]) for k in range(1, len(face) - 1)]
-    if not triangles:
+                face.append(corners.setdefault(key, len(corners)))
+            polygons.append(face)
+    if not polygons:
         raise ValueError("no face")
-    pairs = np.array(list(corners), np.int64)
+    at = np.array(list(corners), np.int64)
+    has_normals = bool(normals) and bool((at[:, 2] >= 0).all())
     return Mesh(
-        points_xyz=np.array(points)[pairs[:, 0]],
-        uv=np.array(uv)[pairs[:, 1]],
-        normals=np.empty((0, 3)),
-        triangles=np.array(triangles, np.int64),
+        points_xyz=np.array(points)[at[:, 0]],
+        uv=np.array(uv)[at[:, 1]],
+        normals=np.array(normals)[at[:, 2]] if has_normals else np.empty((0, 3)),
+        triangles=_fans(polygons),
+    )
+
+
+def _fans(polygons: Sequence[Sequence[int] | NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return convex polygons as triangles."""
+    sizes = {len(face) for face in polygons}
+    if min(sizes) < 3:
+        raise ValueError("a face has fewer than three corners")
+    if len(sizes) == 1:
+        whole = np.array(polygons, np.int64)
+        fans = [whole[:, [0, k, k + 1]] for k in range(1, whole.shape[1] - 1)]
+        return np.stack(fans, axis=1).reshape(-1, 3)
+    return np.array(
+        [(face[0], face[k], face[k + 1]) for face in polygons for k in range(1, len(face) - 1)],
+        np.int64,
     )
 
 
 def _from_ply(data: bytes) -> Mesh:
-    head, _, body = data.partition(b"end_header\n")
-    if b"binary_little_endian" not in head:
-        raise ValueError("only binary little endian PLY files are read")
-    fields: list[tuple[str, str]] = []
-    n_vertices = n_faces = 0
-    index = ("u1", "<i4")
-    element = ""
-    for line in head.decode().splitlines():
-        words = line.split()
-        if words[0] == "element":
-            element = words[1]
-            n_vertices = int(words[2]) if element == "vertex" else n_vertices
-            n_faces = int(words[2]) if element == "face" else n_faces
-        elif words[0] == "property" and element == "vertex":
-            fields.append((words[2], _PLY_TYPES[words[1]]))
-        elif words[0] == "property" and words[1] == "list":
-            index = (_PLY_TYPES[words[2]], _PLY_TYPES[words[3]])
-    vertices = np.frombuffer(body, np.dtype(fields), n_vertices)
-    faces = np.frombuffer(
-        body,
-        np.dtype([("n", index[0]), ("v", index[1], 3)]),
-        n_faces,
-        offset=vertices.nbytes,
-    )
-    if (faces["n"] != 3).any():
-        raise ValueError("a face is no triangle")
-    names = {name for name, _ in fields}
-    uv = next((pair for pair in _PLY_UV if set(pair) <= names), None)
-    if uv is None:
+    from tracer.convert.ply import parse_ply
+
+    found = parse_ply(data)
+    vertices = found.vertices
+    points = _columns(vertices, "xyz")
+    names = ("nx", "ny", "nz")
+    normals = _columns(vertices, names) if set(names) <= set(vertices) else np.empty((0, 3))
+    keys = next((pair for pair in _PLY_UV if set(pair) <= set(vertices)), None)
+    if keys is not None:
+        uv, triangles = _columns(vertices, keys), _fans(found.polygons)
+    elif len(found.corner_uv) == len(found.polygons):  # a vertex on a seam has several
+        corners = np.concatenate(found.polygons)
+        pairs = np.concatenate([corners[:, None], np.concatenate(found.corner_uv)], axis=1)
+        known, number = np.unique(pairs, axis=0, return_inverse=True)
+        at, uv = known[:, 0].astype(np.int64), known[:, 1:]
+        ends = np.cumsum([len(face) for face in found.polygons])[:-1]
+        triangles = _fans(np.split(number.ravel(), ends))
+        points, normals = points[at], normals[at] if len(normals) else normals
+    else:
         raise ValueError("no texture coordinates")
-    stacked = [np.stack([vertices[k].astype(np.float64) for k in keys], 1) for keys in ("xyz", uv)]
-    return Mesh(
-        points_xyz=stacked[0],
-        uv=stacked[1],
-        normals=np.empty((0, 3)),
-        triangles=faces["v"].astype(np.int64),
-    )
+    return Mesh(points_xyz=points, uv=uv, normals=normals, triangles=triangles)
+
+
+def _columns(vertices: dict[str, NDArray[Any]], names: Sequence[str]) -> NDArray[np.float64]:
+    return np.stack([np.asarray(vertices[name], np.float64) for name in names], axis=1)

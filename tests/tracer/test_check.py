@@ -16,7 +16,9 @@ from tracer.check.page import MOST_PASSING, as_html
 from tracer.check.pictures import crossings, grid_pictures, slice_picture
 from tracer.check.report import Checked, Problem, Report
 from tracer.cli.main import main
+from tracer.errors import NothingFoundError
 from tracer.surface import Surface
+from tracer.volume_writer import VolumeWriter
 
 
 def flat(rows=10, cols=12):
@@ -146,6 +148,95 @@ def test_check__reads_what_vc3d_and_others_wrote(shared_data):
         "vc3d/ground": [set()],
         "real/pherc0172_tifxyz": [{"scale"}] * 3,
     }
+
+
+def plant_jump(path):
+    jumping = spiral(3, jump=30)[0]
+    shutil.rmtree(path)
+    save(jumping, path.parent, path.name)
+
+
+def plant_fold(path):
+    points = flat().points_xyz.copy()
+    points[:, 6:, 0] = 2 * points[:, 5:6, 0] - points[:, 6:, 0]
+    points[:, 6:, 2] += 3.0
+    shutil.rmtree(path)
+    save(changed(flat(), points_xyz=points), path.parent, path.name)
+
+
+def plant_self_intersection(path):
+    rows, cols = np.indices((8, 40), dtype=np.float64)
+    angle = 2 * np.pi * cols / 36
+    radius = 120 + 30 * (cols / 40 - 0.5) * (rows / 8 - 0.45)
+    x, y = 300 + radius * np.cos(angle), 300 + radius * np.sin(angle)
+    points = np.stack([x, y, 60 + STEP * rows], axis=-1).astype(np.float32)
+    shutil.rmtree(path)
+    leaning = Surface(points_xyz=points, valid=np.ones((8, 40), bool), scale=(1 / STEP,) * 2)
+    save(leaning, path.parent, path.name)
+
+
+def plant_hole(path):
+    valid = np.ones((10, 12), bool)
+    valid[2:8, 3:9] = False
+    shutil.rmtree(path)
+    save(changed(flat(), valid=valid), path.parent, path.name)
+
+
+@pytest.mark.parametrize(
+    ("code", "plant"),
+    [
+        ("jump", plant_jump),
+        ("fold", plant_fold),
+        ("self-intersection", plant_self_intersection),
+        ("hole", plant_hole),
+        ("scale", lambda path: edit_meta(path, scale=[STEP, STEP])),
+        ("bbox", lambda path: edit_meta(path, bbox=[[0, 0, 0], [100, 100, 100]])),
+    ],
+)
+def test_check_command__catches_what_is_planted_in_one_of_several(tmp_path, capsys, code, plant):
+    for name in ("before", "one", "last"):
+        save(flat(), tmp_path / "paths", name)
+    words = ["-q", "check", str(tmp_path / "paths"), "--alone", "--json"]
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 0
+    capsys.readouterr()
+    plant(tmp_path / "paths" / "one")
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--html", str(tmp_path / "page.html")])
+    assert stopped.value.code == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [one["verdict"] == "fail" for one in found["checked"]] == [False, False, True]
+    assert code in {p["code"] for p in found["checked"][2]["problems"] if p["level"] == "fail"}
+    page = (tmp_path / "page.html").read_text()
+    assert f"<li class='fail'>{code}: " in page
+
+
+def test_check__needs_a_surface(tmp_path):
+    with pytest.raises(NothingFoundError, match="no finished surface"):
+        check([tmp_path], CheckParams())
+
+
+@pytest.mark.parametrize("tilt", [0.0, 12.0])
+def test_normal_agreement__is_the_tilt_of_the_surface(tmp_path, tilt):
+    sheet = np.zeros((96, 128, 128), np.uint8)
+    sheet[46:51] = 255
+    writer = VolumeWriter.create(tmp_path / "p.zarr", sheet.shape, np.uint8, 7.91)
+    writer.write((0, 0, 0), sheet)
+    writer.finish("max")
+    rows, cols = np.indices((9, 9), dtype=np.float64)
+    x, y = 44 + 5 * cols, 44 + 5 * rows
+    z = 48 + (x - 64) * np.tan(np.radians(tilt))
+    surface = Surface(
+        points_xyz=np.stack([x, y, z], axis=-1).astype(np.float32),
+        valid=np.ones((9, 9), bool),
+        scale=(0.2, 0.2),
+    )
+    path = save(surface, tmp_path)
+    (one,) = check([path], CheckParams(), prediction=str(tmp_path / "p.zarr")).surfaces
+    median, p95 = one.figures["normal_agreement_deg"]
+    assert median == pytest.approx(tilt, abs=0.2)
+    assert p95 == pytest.approx(tilt, abs=1.0)
 
 
 def test_check__marks_the_places_of_a_jump(tmp_path):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ON_PREDICTION_VX = (1.0, 2.0, 5.0)
 _INPAINTED = 80  # in the channel state
 _BATCH = 20_000  # vertices looked up at a time
+_BESIDE = 4.0  # voxels off the surface at which the prediction's normal is taken
 _OWN_CELLS = 1  # a quad so near on the grid is the edge's own surroundings
 
 
@@ -151,6 +152,44 @@ def on_prediction(field: "DistanceField", surface: "Surface") -> tuple[float, ..
         distance = field.sample(points[first : first + _BATCH])
         near += [(distance <= limit).sum() for limit in ON_PREDICTION_VX]
     return tuple((near / max(len(points), 1)).tolist())
+
+
+def normal_agreement(field: "DistanceField", surface: "Surface") -> tuple[float, float]:
+    """Return how far the surface's normals are from those of the predicted sheet.
+
+    Beside a sheet distances from it grow fastest along its normal, so that is where it is taken
+    from: some voxels off on either side.
+
+    Parameters
+    ----------
+    field : DistanceField
+        Of the prediction.
+    surface : Surface
+        A surface.
+
+    Returns
+    -------
+    tuple of float
+        Median and 95th percentile of the angles, either side up, degrees; NaN where no vertex has
+        a sheet and free space beside it.
+    """
+    normals = surface.normals()
+    use = surface.valid & np.isfinite(normals).all(axis=-1)
+    points, normal = surface.points_xyz[use].astype(np.float64), normals[use].astype(np.float64)
+    angles = [np.empty(0)]
+    for first in range(0, len(points), _BATCH):
+        here, up = points[first : first + _BATCH], normal[first : first + _BATCH]
+        on = field.sample(here) <= ON_PREDICTION_VX[1]
+        for side in (_BESIDE, -_BESIDE):
+            distance, slope = field.sample(here + side * up, gradient=True)
+            length = np.linalg.norm(slope, axis=1)
+            known = on & (distance > 0.5) & (distance < field.cap - 0.5) & (length > 0.5)
+            cosine = np.abs(np.einsum("ij,ij->i", slope[known], up[known])) / length[known]
+            angles.append(np.degrees(np.arccos(np.clip(cosine, 0.0, 1.0))))
+    angle = np.concatenate(angles)
+    if not len(angle):
+        return float("nan"), float("nan")
+    return float(np.median(angle)), float(np.percentile(angle, 95))
 
 
 def ct_support(volume: "Volume", surface: "Surface") -> float:

@@ -3,7 +3,8 @@
 import base64
 import html
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from tracer.check import pictures
 from tracer.check.report import FAIL, PASS, WARN, Checked, Report
@@ -21,7 +22,20 @@ table{border-collapse:collapse}td,th{padding:3px 10px;text-align:left;border-bot
 figure{display:inline-block;margin:6px}figcaption{font-size:12px;color:#555}
 img{max-width:640px;image-rendering:pixelated}
 """
-_COLUMNS = ("vertices", "area_vx2", "holes", "folded_cells", "intersecting_edges")
+_Column = Callable[[dict[str, Any]], Any]
+# Heading and where the figure is; what is not known stays empty.
+_COLUMNS: tuple[tuple[str, _Column], ...] = (
+    ("vertices", lambda f: f.get("vertices")),
+    ("area, vx²", lambda f: f.get("area_vx2")),
+    ("wraps", lambda f: _rounded(f.get("winding", {}).get("wraps"))),
+    ("on prediction", lambda f: _rounded((f.get("on_prediction") or [None, None])[1])),
+    ("on scan", lambda f: _rounded(f.get("ct_support"))),
+    ("stretch p95", lambda f: _rounded(f.get("distortion", {}).get("stretch_p95"))),
+    ("holes", lambda f: f.get("holes")),
+    ("islands", lambda f: f.get("islands")),
+    ("folded cells", lambda f: f.get("folded_cells")),
+    ("crossing edges", lambda f: f.get("intersecting_edges")),
+)
 
 
 def as_html(report: Report, volume: "Volume | None" = None) -> str:
@@ -53,12 +67,18 @@ def as_html(report: Report, volume: "Volume | None" = None) -> str:
 
 
 def _table(report: Report) -> str:
-    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in _COLUMNS)
+    used = [
+        (name, figure)
+        for name, figure in _COLUMNS
+        if any(figure(one.figures) is not None for one in report.surfaces)
+    ]
+    head = "".join(f"<th>{name}</th>" for name, _ in used)
     rows = [f"<table><tr><th>surface</th><th>verdict</th>{head}<th>problems</th></tr>"]
     few = len(report.surfaces) <= MOST_PASSING
     listed = [one for one in report.surfaces if few or one.verdict != PASS]
     for one in listed:
-        cells = "".join(f"<td>{one.figures.get(name, '')}</td>" for name in _COLUMNS)
+        values = [figure(one.figures) for _, figure in used]
+        cells = "".join(f"<td>{'' if value is None else value}</td>" for value in values)
         problems = html.escape("; ".join(problem.text for problem in one.problems))
         rows.append(
             f"<tr><td>{html.escape(one.name)}</td><td class='{one.verdict}'>{one.verdict}</td>"
@@ -67,6 +87,10 @@ def _table(report: Report) -> str:
     left_out = len(report.surfaces) - len(listed)
     more = f"<p>{left_out} more surfaces pass.</p>" if left_out else ""
     return "\n".join([*rows, "</table>", more])
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _section(one: Checked, volume: "Volume | None") -> str:

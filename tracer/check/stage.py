@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tracer.check import measures
 from tracer.check.params import CheckParams
 from tracer.check.report import FAIL, WARN, Checked, Problem, Report
-from tracer.errors import TracerError
+from tracer.errors import NothingFoundError, TracerError
 from tracer.progress import Progress, silent
 from tracer.workers import run_tasks
 
@@ -70,10 +70,19 @@ def check(
     -------
     Report
         A verdict per surface.
+
+    Raises
+    ------
+    NothingFoundError
+        If there is no surface.
     """
     from tracer.score import find_surfaces
 
     found = find_surfaces(paths)
+    if not found:
+        raise NothingFoundError(
+            f"{paths[0]}: no finished surface; give surfaces or folders of surfaces"
+        )
     siblings = {folder: frozenset(_names(folder)) for folder in {path.parent for path in found}}
     tasks = [_Task(path, params, prediction, ct) for path in found]
     checked: dict[int, Checked] = {}
@@ -267,6 +276,8 @@ def _against_volumes(surface: "Surface", task: _Task, figures: dict[str, Any]) -
         field = DistanceField(volume, threshold=task.params.threshold)
         shares = measures.on_prediction(field, surface)
         figures["on_prediction"] = [round(share, 5) for share in shares]
+        angles = measures.normal_agreement(field, surface)
+        figures["normal_agreement_deg"] = [None if np.isnan(a) else round(a, 3) for a in angles]
         if shares[1] < task.params.min_on_prediction:
             problems.append(
                 Problem("prediction", FAIL, f"only {100 * shares[1]:.0f} % lie on the prediction")

@@ -88,9 +88,12 @@ class SurfaceScore(Figures):
     ----------
     name : str
         Name of the surface.
+    coverage : float
+        Fraction of the true recto's area within 3 voxels of it.
     """
 
     name: str
+    coverage: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,11 +272,12 @@ def score_surfaces(surfaces: Iterable["Surface"], truth: "Truth") -> Score:
     """
     recto = _RectoSamples(truth)
     names: list[str] = []
+    coverages: list[float] = []
     measured: list[_Measured] = []
     for surface in surfaces:
         if not surface.valid.any():
             continue
-        recto.mark(surface)
+        coverages.append(recto.mark(surface))
         names.append(surface.name)
         measured.append(_measure(surface, truth))
     if not names:
@@ -286,8 +290,8 @@ def score_surfaces(surfaces: Iterable["Surface"], truth: "Truth") -> Score:
         area_cm2=pooled["area_vx2"] * (truth.voxel_size_um * 1e-4) ** 2,
         coverage=recto.coverage(),
         surfaces=tuple(
-            SurfaceScore(name=name, **_figures([one]))
-            for name, one in zip(names, measured, strict=True)
+            SurfaceScore(name=name, coverage=coverage, **_figures([one]))
+            for name, coverage, one in zip(names, coverages, measured, strict=True)
         ),
     )
 
@@ -454,12 +458,23 @@ class _RectoSamples:
         order = np.argsort(flat, kind="stable")
         self._points = points[order] - self._origin
         self._areas = areas[order]
+        self._total = float(areas.sum())
         n_cells = int(np.prod(self._shape))
         self._first = np.searchsorted(flat[order], np.arange(n_cells + 1))
         self._near = np.zeros(len(points), np.bool_)
 
-    def mark(self, surface: "Surface") -> None:
-        """Mark the samples within reach of a surface."""
+    def mark(self, surface: "Surface") -> float:
+        """Mark the samples within reach of a surface; return their share of the recto's area."""
+        heights = surface.points_xyz[..., 2][surface.valid] - self._origin[2]
+        low, high = (
+            np.floor((heights.min() - NEAR) / _CELL),
+            np.floor((heights.max() + NEAR) / _CELL),
+        )
+        plane = int(self._shape[0] * self._shape[1])
+        layers = np.clip([low, high + 1], 0, self._shape[2]).astype(np.int64)
+        first, end = self._first[layers * plane]
+        others = self._near[first:end].copy()
+        self._near[first:end] = False
         mark_near_points(
             surface.points_xyz.astype(np.float64) - self._origin,
             surface.valid,
@@ -470,7 +485,10 @@ class _RectoSamples:
             NEAR,
             self._near,
         )
+        own = float(self._areas[first:end][self._near[first:end]].sum())
+        self._near[first:end] |= others
+        return own / self._total
 
     def coverage(self) -> float:
         """Return the share of the recto's area that was marked."""
-        return float(self._areas[self._near].sum() / self._areas.sum())
+        return float(self._areas[self._near].sum() / self._total)

@@ -57,6 +57,39 @@ def test_score_surfaces__measures_the_distance(truth, shift):
     assert score.switch_rate == 0.0
 
 
+@pytest.mark.parametrize("degrees", [5.0, 20.0])
+def test_score_surfaces__measures_the_deviation_of_normals(truth, degrees):
+    theta, z = grid_of(truth)
+    lean = np.tan(np.radians(degrees)) * (np.broadcast_to(z, (z.size, theta.size)) % 10.0 - 5.0)
+    level = patch(truth, theta, z, np.zeros_like(lean))
+    leaning = patch(truth, theta, z[:2], lean[:2])  # two rows: the outward shift grows with z
+    base = score_surfaces([level], truth)
+    score = score_surfaces([leaning], truth)
+    rise = np.degrees(np.arctan((lean[1, 0] - lean[0, 0]) / (z[1, 0] - z[0, 0])))
+    assert base.normal_median_deg < 1.0
+    assert score.normal_median_deg == pytest.approx(abs(rise), abs=1.0)
+    assert score.normal_p95_deg == pytest.approx(abs(rise), abs=3.0)
+
+
+def test_score_surfaces__percentiles_of_the_distance(truth):
+    theta, z = grid_of(truth)
+    shifts = np.zeros((z.size, theta.size))
+    shifts[:, : theta.size // 10] = 4.0  # a tenth is 4 voxels off, the rest 1
+    shifts[:, theta.size // 10 :] = 1.0
+    score = score_surfaces([patch(truth, theta, z, shifts)], truth)
+    assert score.distance_median == pytest.approx(1.0, abs=0.05)
+    assert score.distance_p95 == pytest.approx(4.0, abs=0.1)
+    assert score.within == pytest.approx(0.9, abs=0.02)
+
+
+def test_score_surfaces__has_every_figure_of_a_surface(truth):
+    values = score_surfaces([truth.recto_surface(STEP)], truth).to_json()
+    wanted = {"switch_rate", "distance_median", "distance_p95", "normal_median_deg", "hole_vx2"}
+    wanted |= {"length_distortion", "area_distortion", "self_intersections", "coverage"}
+    assert wanted <= set(values)
+    assert wanted <= set(values["surfaces"][0])
+
+
 def test_score_surfaces__coverage_is_the_share_of_the_area(truth):
     surface = truth.recto_surface(STEP)
     whole = surface.area_vx2
@@ -68,6 +101,16 @@ def test_score_surfaces__coverage_is_the_share_of_the_area(truth):
     )
     score = score_surfaces([left, left], truth)
     assert score.coverage == pytest.approx(left.area_vx2 / whole, abs=0.02)
+    assert [one.coverage for one in score.surfaces] == [score.coverage] * 2
+    rows = surface.shape[0] // 2
+    lower = Surface(
+        points_xyz=surface.points_xyz[:rows], valid=surface.valid[:rows], scale=surface.scale
+    )
+    both = score_surfaces([left, lower], truth)
+    first, second = (one.coverage for one in both.surfaces)
+    assert first == score.coverage
+    assert second == pytest.approx(lower.area_vx2 / whole, abs=0.04)
+    assert both.coverage == pytest.approx(first + second - first * second, abs=0.02)
     assert score.area_vx2 == pytest.approx(2 * left.area_vx2)
 
 

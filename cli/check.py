@@ -22,6 +22,12 @@ from tracer.cli.options import given, params_options
 @click.option("--prediction", help="Surface prediction that the surfaces should lie on.")
 @click.option("--volume", help="Scan: shown behind the slices, and where it is 0 nothing can lie.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write a page with pictures.")
+@click.option(
+    "--report",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Write everything as JSON into a file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option(
     "--together/--alone",
@@ -36,6 +42,7 @@ def check(
     prediction: str | None,
     volume: str | None,
     page: Path | None,
+    file: Path | None,
     as_json: bool,
     together: bool,
     workers: int,
@@ -66,6 +73,10 @@ def check(
 
         behind = volume or prediction
         write_bytes(page, as_html(report, Volume.open(behind) if behind else None).encode())
+    if file is not None:
+        from tracer.atomic import write_json
+
+        write_json(file, report.to_json())
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=1))
     else:

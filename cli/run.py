@@ -1,40 +1,22 @@
 """`tracer run`: the whole pipeline, resumable."""
 
-import contextlib
-import io
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tracer.cli.console import summary
+from tracer.cli.executor import DASK
 from tracer.cli.options import given, params_options
-from tracer.errors import ParamsError, TracerError
+from tracer.errors import OutputError, ParamsError
 from tracer.run.config import PRESETS, RunParams
 from tracer.run.plan import STAGES
 
 if TYPE_CHECKING:
-    from tracer.run.plan import Step
+    from tracer.run.plan import Inputs, Step
     from tracer.volume import Volume
 
-_LOGS = "logs"
 _EMPTY = 0.5  # share of empty voxels beyond which a volume is taken for a prediction
-
-
-class _Tee(io.TextIOBase):
-    """Text that goes to the terminal and to a log."""
-
-    def __init__(self, *streams: Any) -> None:
-        self._streams = streams
-
-    def write(self, text: str) -> int:
-        """Write to all streams."""
-        for stream in self._streams:
-            stream.write(text)
-            stream.flush()
-        return len(text)
 
 
 @click.command(
@@ -42,7 +24,8 @@ class _Tee(io.TextIOBase):
     "  tracer run prediction.zarr --ct ct.zarr --out scroll --dry-run\n"
     "  tracer run prediction.zarr --ct ct.zarr --out scroll --workers 8\n"
     "  tracer run ct.zarr --out scroll --preset quick --stop-after expand\n"
-    "  tracer run scroll.volpkg --name prediction --out scroll --config run.yaml"
+    "  tracer run slices/ --out scroll --config run.yaml --way trace\n"
+    "  tracer run scroll.volpkg --name prediction --out scroll --dask scheduler.json"
 )
 @click.argument("volume")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to fill.")
@@ -64,6 +47,7 @@ class _Tee(io.TextIOBase):
     "-c", "--config", type=click.Path(path_type=Path), help="YAML or JSON; wins over the preset."
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes.  [default: 1]")
+@DASK
 @click.option(
     "--stop-after", type=click.Choice(STAGES), help="Stage to stop after; run again later."
 )
@@ -78,48 +62,111 @@ def run(
     preset: str,
     config: Path | None,
     workers: int,
+    dask: str | None,
     stop_after: str | None,
     dry_run: bool,
     **options: Any,
 ) -> int:
     """Go from VOLUME, a scan or a surface prediction, to rendered layers and a report in OUT.
 
-    predict (a scan without a prediction), seed, expand, unroll, render, check: each is a command of
-    its own, printed before it runs, with a log in OUT/logs. Run it again to continue; what is done
-    is not done again, and what changed (parameters, volumes, masks and tags made by hand) redoes
-    what depends on it.
+    prepare (a scan that is no OME-Zarr yet), predict (a scan without a prediction), seed, expand,
+    unroll (or trace, trace-back, winding, fuse, ground with --way trace), render, check: each is a
+    command of its own, printed before it runs, with a log in OUT/logs. Run it again to continue;
+    what is done is not done again, and what changed (parameters, volumes, masks and tags made by
+    hand) redoes what depends on it.
     """
-    from tracer.run import RunState, load_config, make_plan
-    from tracer.run.estimate import estimate_run
-    from tracer.run.plan import until, write_params
-    from tracer.volume import Volume
+    from tracer.run import load_config, make_plan
+    from tracer.run.plan import until
 
     params = load_config(config, preset, given(RunParams, options))
-    opened = Volume.open(volume, name=name)
-    is_prediction = kind == "prediction" or (kind == "auto" and _looks_predicted(opened))
-    prediction = opened if is_prediction else None
-    scan = Volume.open(ct) if ct else (None if is_prediction else opened)
-    steps = make_plan(
-        params,
-        out,
-        prediction=prediction.path if prediction else None,
-        ct=scan.path if scan else None,
-        workers=workers,
-    )
-    what = "surface prediction" if is_prediction else "scan (say --kind prediction if it is not)"
-    summary(f"{opened.path}: {what}")
-    for step in steps:
-        summary("  tracer " + " ".join(step.words))
-    cost = estimate_run(params, prediction, scan)
-    if cost is not None:
-        summary(cost.summary())
+    inputs, volumes = _inputs(volume, name, ct, kind, out)
+    steps = make_plan(params, out, inputs=inputs, workers=workers, dask=dask)
+    chosen = until(steps, stop_after)
+    _describe(params, inputs, volumes, steps)
     if dry_run:
         return 0
-    out.mkdir(parents=True, exist_ok=True)
-    write_params(params, out, out / "cache")
-    inputs = {v.path: v.identity for v in (prediction, scan) if v is not None}
-    status = _run_steps(until(steps, stop_after), RunState(out), out, inputs)
-    _write_report(out, steps)
+    return _run_all(params, out, steps, chosen, inputs, volumes)
+
+
+def _inputs(
+    volume: str, name: str | None, ct: str | None, kind: str, out: Path
+) -> tuple["Inputs", "dict[str, Volume]"]:
+    """Return what a run begins with, and the opened volumes."""
+    from tracer.run.plan import Inputs, needs_preparing
+    from tracer.volume import Volume
+
+    if needs_preparing(volume):
+        if kind == "prediction" or ct is not None:
+            raise ParamsError(
+                f"{volume}: is no OME-Zarr volume; make one of it with `tracer prepare` first"
+            )
+        return Inputs(files=volume), {}
+    opened = Volume.open(volume, name=name)
+    is_prediction = kind == "prediction" or (kind == "auto" and _looks_predicted(opened))
+    volumes = {"prediction" if is_prediction else "ct": opened}
+    if ct and is_prediction:
+        volumes["ct"] = Volume.open(ct)
+    elif ct:
+        raise ParamsError(
+            f"{opened.path}: looks like a scan, and --ct gives another; say --kind prediction"
+        )
+    paths = {key: one.path for key, one in volumes.items()}
+    return Inputs(prediction=paths.get("prediction"), ct=paths.get("ct")), volumes
+
+
+def _describe(
+    params: RunParams, inputs: "Inputs", volumes: "dict[str, Volume]", steps: "list[Step]"
+) -> None:
+    """Print the plan and what it will cost."""
+    from tracer.run.estimate import estimate_run
+
+    for kind, volume in volumes.items():
+        what = "surface prediction" if kind == "prediction" else "scan"
+        summary(f"{volume.path}: {what}")
+    if inputs.prediction is None:
+        summary("no prediction is given (say --kind prediction if it is one): one is made")
+    for step in steps:
+        summary("  tracer " + " ".join(f"'{w}'" if "<" in w else w for w in step.words))
+    cost = estimate_run(params, volumes.get("prediction"), volumes.get("ct"))
+    summary(cost.summary() if cost is not None else "what it costs is known once there is a volume")
+
+
+def _run_all(
+    params: RunParams,
+    out: Path,
+    steps: "list[Step]",
+    chosen: "list[Step]",
+    inputs: "Inputs",
+    volumes: "dict[str, Volume]",
+) -> int:
+    """Run the chosen steps, alone in the folder; write the report; return the exit status."""
+    from filelock import FileLock, Timeout
+
+    from tracer.atomic import write_bytes
+    from tracer.cli.run_steps import run_steps
+    from tracer.run import RunState
+    from tracer.run.plan import write_params
+    from tracer.run.report import PAGE, as_html, as_text
+    from tracer.run.state import files_identity
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot create it ({error.strerror})") from error
+    identities = {volume.path: volume.identity for volume in volumes.values()}
+    if inputs.files is not None:
+        identities[inputs.files] = files_identity(Path(inputs.files))
+    sizes = [volume.voxel_size_um for volume in volumes.values()]
+    try:
+        with FileLock(out / ".lock").acquire(timeout=0):
+            write_params(params, out, out / "cache")
+            state = RunState(out)
+            status = run_steps(chosen, state, out, identities, sizes[0] if sizes else None)
+            write_bytes(out / PAGE, as_html(out, steps, state).encode())
+    except Timeout as error:
+        raise OutputError(f"{out}: another `tracer run` is at work here; wait for it") from error
+    summary("\n" + as_text(out, steps, state))
+    summary(f"look at {out / PAGE}")
     return status
 
 
@@ -133,76 +180,3 @@ def _looks_predicted(volume: "Volume") -> bool:
         0,
         255,
     }
-
-
-def _run_steps(steps: list["Step"], state: Any, out: Path, inputs: dict[str, str]) -> int:
-    """Run what is not done yet; return the exit status."""
-    for step in steps:
-        digest = state.digest(step, inputs)
-        if state.is_done(step, digest):
-            summary(f"{step.name}: done before")
-            continue
-        _clear(step, state)
-        state.forget(step)
-        summary(f"\n$ tracer {' '.join(step.words)}")
-        started = time.monotonic()
-        status, printed = _run_command(step, out / _LOGS)
-        if status and not (step.may_fail and status == 1):
-            summary(f"{step.name} ended with status {status}; see {out / _LOGS / step.name}.log")
-            return status
-        if step.by_hand is not None:
-            digest = state.digest(step, inputs)
-        lines = [line for line in printed.splitlines() if line.strip()]
-        state.finish(
-            step,
-            digest,
-            seconds=round(time.monotonic() - started, 1),
-            status=status,
-            summary=lines[-1] if lines else "",
-        )
-    return 0
-
-
-def _clear(step: "Step", state: Any) -> None:
-    """Refuse to seed into a collection that was seeded otherwise: people may have worked on it."""
-    if step.name == "seed" and step.name in state.steps and step.writes.exists():
-        raise ParamsError(
-            f"{step.writes}: was grown with other parameters or from another volume; give another "
-            "--out, or move this folder away to grow anew"
-        )
-
-
-def _run_command(step: "Step", logs: Path) -> tuple[int, str]:
-    """Run one command in this process, its output also into a log; return status and output."""
-    from tracer.cli.main import tracer
-
-    logs.mkdir(parents=True, exist_ok=True)
-    printed = io.StringIO()
-    with (logs / f"{step.name}.log").open("a", encoding="utf-8") as log:
-        log.write(f"$ tracer {' '.join(step.words)}\n")
-        with (
-            contextlib.redirect_stdout(_Tee(sys.stdout, log, printed)),
-            contextlib.redirect_stderr(_Tee(sys.stderr, log)),
-        ):
-            try:
-                status = tracer.main(list(step.words), prog_name="tracer", standalone_mode=False)
-            except TracerError as error:
-                click.echo(f"error: {error}", err=True)
-                return error.exit_code, printed.getvalue()
-    return status if isinstance(status, int) else 0, printed.getvalue()
-
-
-def _write_report(out: Path, steps: list["Step"]) -> None:
-    """Write the page and print a line per step."""
-    from tracer.atomic import write_bytes
-    from tracer.run.report import PAGE, as_html
-    from tracer.run.state import RunState
-
-    state = RunState(out)
-    write_bytes(out / PAGE, as_html(out, steps, state).encode())
-    summary("")
-    for step in steps:
-        facts = state.steps.get(step.name)
-        done = f"{facts['seconds']:8.1f} s  {facts['summary']}" if facts else "    not done"
-        summary(f"{step.name:8} {done}")
-    summary(f"look at {out / PAGE}")

@@ -89,6 +89,12 @@ class _WithNegativeNumbers(click.Command):
     "--resume", type=click.Path(path_type=Path), help="Segment to grow on, into a patch of its own."
 )
 @click.option("--count", type=click.IntRange(1), default=1, help="Number of random seeds.")
+@click.option(
+    "--continue",
+    "missing_only",
+    is_flag=True,
+    help="Only those of the random seeds whose patches are not in PATHS yet; give --rng-seed.",
+)
 @executor_options
 @params_options(SeedParams)
 def seed(
@@ -99,6 +105,7 @@ def seed(
     seed_point: tuple[float, float, float] | None,
     resume: Path | None,
     count: int,
+    missing_only: bool,
     workers: int,
     dask: str | None,
     **options: Any,
@@ -124,6 +131,7 @@ def seed(
             points=[point] if point else [],
             count=count,
             resume=resume,
+            missing_only=missing_only,
             workers=pool,
             progress=progress,
         )

@@ -11,7 +11,7 @@ import dataclasses
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from tracer.provenance import provenance
 from tracer.random_seed import find_random_seed
 from tracer.seed_params import SeedParams
 from tracer.surface import Surface
+from tracer.tifxyz import read_meta
 from tracer.volume import Volume
 from tracer.workers import Executor, run_tasks
 
@@ -158,6 +159,7 @@ def seed(
     points: Sequence[Point] = (),
     count: int = 1,
     resume: Path | None = None,
+    missing_only: bool = False,
     workers: int | Executor = 1,
     progress: Progress = silent,
 ) -> SeedResult:
@@ -178,6 +180,8 @@ def seed(
     resume : Path, optional
         Surface to grow on, up to its generation ``rewind_gen``, into a patch of its own; instead
         of seeds.
+    missing_only : bool
+        Leave out random seeds whose patches an interrupted run with the same ``rng_seed`` saved.
     workers : int or Executor
         Processes, or whatever else runs the tasks.
     progress : Progress
@@ -227,8 +231,9 @@ def seed(
         for index, point in enumerate(seeds)
     ]
     started = time.monotonic()
+    saved = _saved_before(paths, rng_seed) if missing_only else {}
     with _collection_folder(paths):
-        outcomes = _grow_all(tasks, workers, progress)
+        outcomes = _grow_all(tasks, saved, workers, progress)
         result = SeedResult(
             outcomes=tuple(outcomes), rng_seed=rng_seed, elapsed_s=time.monotonic() - started
         )
@@ -254,17 +259,39 @@ def _mode(params: SeedParams, has_points: bool, count: int, resume: Path | None)
     return "resume"
 
 
+def _saved_before(paths: Path, rng_seed: int) -> dict[int, SeedOutcome]:
+    """Return the patches of the random seeds of a run that are in a collection already."""
+    found = {}
+    for file in sorted(paths.glob("[!.]*/meta.json")):
+        meta = read_meta(file.parent)
+        item = meta.get("item")
+        of_run = meta.get("rng_seed") == rng_seed and meta.get("vc_gsfs_mode") == "random_seed"
+        if of_run and isinstance(item, int):
+            found[item] = SeedOutcome(
+                index=item,
+                name=file.parent.name,
+                area_cm2=float(meta.get("area_cm2", 0.0)),
+                reason="",
+                message=f"{file.parent.name}: saved before",
+            )
+    return found
+
+
 def _grow_all(
-    tasks: Sequence[SeedTask], workers: int | Executor, progress: Progress
+    tasks: Sequence[SeedTask],
+    saved: Mapping[int, SeedOutcome],
+    workers: int | Executor,
+    progress: Progress,
 ) -> list[SeedOutcome]:
     """Return what became of each seed; an only one that is bad raises."""
     if len(tasks) == 1:
         return [save_grown(tasks[0], *grow(tasks[0]))]
-    found: dict[int, SeedOutcome] = {}
-    for index, grown in run_tasks(grow_or_explain, tasks, workers):
-        found[index] = save_grown(tasks[index], *grown)
-        saved = sum(o.name is not None for o in found.values())
-        progress(len(found), len(tasks), f"{saved} patches")
+    found = {task.index: saved[task.index] for task in tasks if task.index in saved}
+    left = [task for task in tasks if task.index not in found]
+    for k, grown in run_tasks(grow_or_explain, left, workers):
+        found[left[k].index] = save_grown(left[k], *grown)
+        n_saved = sum(o.name is not None for o in found.values())
+        progress(len(found), len(tasks), f"{n_saved} patches")
     return [found[index] for index in range(len(tasks))]
 
 

@@ -1,15 +1,16 @@
 import json
 
 import pytest
+from command_lines import check
 
 from tracer.atomic import write_json
 from tracer.cli.main import main
-from tracer.errors import ParamsError
+from tracer.errors import NothingFoundError, ParamsError
 from tracer.phantom.generate import make_phantom
 from tracer.phantom.params import PhantomParams
-from tracer.run import RunParams, RunState, load_config, make_plan
+from tracer.run import Inputs, RunParams, RunState, load_config, make_plan
 from tracer.run.estimate import estimate
-from tracer.run.plan import Step, until
+from tracer.run.plan import Step, resolve, until
 from tracer.run.state import annotations
 
 
@@ -36,16 +37,65 @@ def test_load_config__preset_file_and_command_line(tmp_path):
         load_config(None, "slow", {})
 
 
-def test_make_plan__depends_on_what_there_is(tmp_path):
-    names = [
-        [step.name for step in make_plan(RunParams(), tmp_path, prediction=p, ct=c, workers=1)]
-        for p, c in (("p.zarr", None), ("p.zarr", "c.zarr"), (None, "c.zarr"))
-    ]
-    assert names[0] == ["seed", "expand", "unroll", "check"]
-    assert names[1] == ["seed", "expand", "unroll", "render", "check"]
-    assert names[2][0] == "predict"
-    steps = make_plan(RunParams(), tmp_path, prediction="p.zarr", ct=None, workers=1)
+def test_load_config__refuses_a_stages_parameters_before_anything_runs(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("trace: {stepp: 3}\n")
+    with pytest.raises(ParamsError, match=r"run.yaml: trace: unknown key 'stepp'.*step"):
+        load_config(path, "quick", {})
+    with pytest.raises(ParamsError, match="way"):
+        load_config(None, "quick", {"way": "tracing"})
+
+
+@pytest.mark.parametrize(
+    ("way", "middle"),
+    [("unroll", ["unroll"]), ("trace", ["trace", "trace-back", "winding", "fuse", "ground"])],
+)
+def test_make_plan__depends_on_what_there_is(tmp_path, way, middle):
+    params = RunParams(way=way, umbilicus="axis.json")
+    given = (
+        Inputs(prediction="p.zarr"),
+        Inputs(prediction="p.zarr", ct="c.zarr"),
+        Inputs(ct="c.zarr"),
+        Inputs(files="slices"),
+    )
+    names = [[s.name for s in make_plan(params, tmp_path, inputs=one)] for one in given]
+    assert names[0] == ["seed", "expand", *middle, "check"]
+    assert names[1] == ["seed", "expand", *middle, "render", "check"]
+    assert names[2] == ["predict", *names[1]]
+    assert names[3] == ["prepare", *names[2]]
+    steps = make_plan(params, tmp_path, inputs=given[0])
     assert [step.name for step in until(steps, "expand")] == ["seed", "expand"]
+    with pytest.raises(ParamsError, match="has only seed"):
+        until(steps, "render")
+    with pytest.raises(ParamsError, match="neither"):
+        make_plan(params, tmp_path, inputs=Inputs())
+
+
+@pytest.mark.parametrize("way", ["unroll", "trace"])
+def test_make_plan__commands_parse(tmp_path, way):
+    params = RunParams(way=way, umbilicus="axis.json")
+    for dask in (None, "scheduler.json"):
+        steps = make_plan(params, tmp_path, inputs=Inputs(files="slices"), workers=3, dask=dask)
+        for step in steps:
+            check(["tracer", *step.words])
+        on_dask = {step.name for step in steps if "--dask" in step.words}
+        assert on_dask >= ({"predict", "seed", "expand", "render"} if dask else set())
+        assert ("fuse" in on_dask) == (way == "trace" and dask is not None)
+
+
+def test_resolve__names_what_is_known_only_then(tmp_path):
+    paths = tmp_path / "paths"
+    for name, area, tags in (("a", 3.0, {}), ("b", 9.0, {"defective": {}}), ("c", 5.0, {})):
+        (paths / name).mkdir(parents=True)
+        write_json(paths / name / "meta.json", {"area_vx2": area, "tags": tags})
+    (tmp_path / "fused" / "fuse_fill_1").mkdir(parents=True)
+    words = ["ground", str(tmp_path / "fused" / "fuse_fill_*"), str(paths / "<largest patch>")]
+    found = [str(tmp_path / "fused" / "fuse_fill_1"), str(paths / "c")]
+    assert resolve(words, paths) == ["ground", *found]
+    with pytest.raises(NothingFoundError, match="nothing was made"):
+        resolve([str(tmp_path / "grounded" / "grounding_hr_*")], paths)
+    with pytest.raises(NothingFoundError, match="no patch"):
+        resolve(words, tmp_path / "none")
 
 
 def test_run_state__knows_what_depends_on_what(tmp_path):
@@ -64,8 +114,13 @@ def test_run_state__knows_what_depends_on_what(tmp_path):
     assert state.digest(first, {"p.zarr": "other"}) != before[0]
     write_json(tmp_path / "seed.json", {"a": 2})
     assert state.digest(first, inputs) != before[0]
-    state.forget(first)
-    assert not RunState(tmp_path).is_done(first, before[0])
+    state.begin(first, before[0])
+    again = RunState(tmp_path)
+    assert not again.is_done(first, before[0])
+    assert again.is_begun(first, before[0])
+    assert not again.is_begun(first, "other")
+    cluster = Step(name="seed", words=(*words[:-2], "--dask", "a:1"), needs=(), writes=tmp_path)
+    assert state.digest(cluster, inputs) == state.digest(first, inputs)
 
 
 def test_annotations__are_tags_and_masks(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,16 +19,30 @@ PRESETS: dict[str, dict[str, Any]] = {
 class RunParams(Params):
     """Parameters of a whole run; those of the stages go to the stages as they are."""
 
+    way: Literal["unroll", "trace"] = Field(
+        "unroll",
+        description="how patches become one surface: all laid out together (unroll), or traced "
+        "from the largest one towards both ends, numbered, fused and grounded (trace)",
+    )
     seeds: int = Field(64, ge=1, description="random points at which patches are begun")
     patches: int = Field(20_000, ge=1, description="most patches that expanding adds")
     coverage: float = Field(
         0.95, gt=0, le=1, description="share of the prediction at which expanding stops"
     )
     layers: int = Field(21, ge=1, description="layers that are rendered")
+    scale: int = Field(
+        2, ge=1, description="way trace: cells of the grounded surface per cell of the fused one"
+    )
+    umbilicus: str | None = Field(
+        None, description="file of the scroll's axis for the stages that need it; estimated without"
+    )
     rng_seed: int = Field(1, ge=0, description="makes the run repeatable")
+    prepare: dict[str, Any] = Field({}, description="parameters of `tracer prepare`")
     predict: dict[str, Any] = Field({}, description="parameters of `tracer predict`")
     seed: dict[str, Any] = Field({}, description="parameters of `tracer seed` and `expand`")
     unroll: dict[str, Any] = Field({}, description="parameters of `tracer unroll`")
+    trace: dict[str, Any] = Field({}, description="parameters of `tracer trace`")
+    fuse: dict[str, Any] = Field({}, description="parameters of `tracer fuse`")
     render: dict[str, Any] = Field({}, description="parameters of `tracer render`")
     check: dict[str, Any] = Field({}, description="parameters of `tracer check`")
 
@@ -48,7 +62,7 @@ def load_config(path: Path | None, preset: str, overrides: dict[str, Any]) -> Ru
     Returns
     -------
     RunParams
-        Validated.
+        Validated, the stages' own parameters included.
 
     Raises
     ------
@@ -57,10 +71,37 @@ def load_config(path: Path | None, preset: str, overrides: dict[str, Any]) -> Ru
     """
     if preset not in PRESETS:
         raise ParamsError(f"preset '{preset}' is unknown; use {', '.join(PRESETS)}")
-    return RunParams.from_mapping(
-        {**PRESETS[preset], **(_read(path) if path else {}), **overrides},
-        where=str(path) if path else "run",
+    where = str(path) if path else "run"
+    params = RunParams.from_mapping(
+        {**PRESETS[preset], **(_read(path) if path else {}), **overrides}, where=where
     )
+    _check_stages(params, where)
+    return params
+
+
+def _check_stages(params: RunParams, where: str) -> None:
+    """Refuse a stage's parameters before anything runs, not hours later when it begins."""
+    from tracer.check.params import CheckParams
+    from tracer.fuse.params import FuseParams
+    from tracer.predict.params import PredictParams
+    from tracer.prepare_params import PrepareParams
+    from tracer.render.params import RenderParams
+    from tracer.seed_params import SeedParams
+    from tracer.trace.params import TraceParams
+    from tracer.unroll.params import UnrollParams
+
+    classes: dict[str, type[Params]] = {
+        "prepare": PrepareParams,
+        "predict": PredictParams,
+        "seed": SeedParams,
+        "unroll": UnrollParams,
+        "trace": TraceParams,
+        "fuse": FuseParams,
+        "render": RenderParams,
+        "check": CheckParams,
+    }
+    for stage, kind in classes.items():
+        kind.from_mapping(getattr(params, stage), where=f"{where}: {stage}")
 
 
 def _read(path: Path) -> dict[str, Any]:

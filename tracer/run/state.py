@@ -10,6 +10,7 @@ from tracer.run.plan import Step
 
 STATE = "run.json"
 _BY_HAND = ("mask.tif",)
+_ENGINE = ("--workers", "--threads", "--dask")  # options that change who does the work, not what
 
 
 class RunState:
@@ -40,13 +41,14 @@ class RunState:
         Returns
         -------
         str
-            Changes with the command line (but for the number of workers), the parameter files that
+            Changes with the command line (but for who does the work), the parameter files that
             it names, the volumes, the results it reads, and masks and tags made by hand.
         """
         words = list(step.words)
-        if "--workers" in words:
-            at = words.index("--workers")
-            del words[at : at + 2]
+        for option in _ENGINE:
+            if option in words:
+                at = words.index(option)
+                del words[at : at + 2]
         parts: list[Any] = [words]
         for word in words:
             path = Path(word)
@@ -77,6 +79,36 @@ class RunState:
         known = self.steps.get(step.name, {})
         return known.get("digest") == digest and step.writes.exists()
 
+    def is_begun(self, step: Step, digest: str) -> bool:
+        """Return whether this very step was begun before and interrupted.
+
+        Parameters
+        ----------
+        step : Step
+            The step.
+        digest : str
+            Of what it depends on now.
+
+        Returns
+        -------
+        bool
+            True where what it left can be gone on from.
+        """
+        return bool(self.steps.get(step.name, {}).get("begun") == digest)
+
+    def begin(self, step: Step, digest: str) -> None:
+        """Record that a step is at work; its earlier result counts no more.
+
+        Parameters
+        ----------
+        step : Step
+            The step.
+        digest : str
+            Of what it depends on.
+        """
+        self.steps[step.name] = {"begun": digest}
+        self._write()
+
     def finish(self, step: Step, digest: str, **facts: Any) -> None:
         """Record that a step is done.
 
@@ -90,18 +122,10 @@ class RunState:
             What to keep: seconds, status.
         """
         self.steps[step.name] = {"digest": digest, **facts}
+        self._write()
+
+    def _write(self) -> None:
         write_json(self._path, {"format": "tracer-run", "steps": self.steps})
-
-    def forget(self, step: Step) -> None:
-        """Record that a step's result is not there, before it is made anew.
-
-        Parameters
-        ----------
-        step : Step
-            The step.
-        """
-        if self.steps.pop(step.name, None) is not None:
-            write_json(self._path, {"format": "tracer-run", "steps": self.steps})
 
 
 def annotations(paths: Path) -> list[list[str]]:
@@ -128,3 +152,25 @@ def annotations(paths: Path) -> list[list[str]]:
         if tags or masks:
             found.append([meta.parent.name, *sorted(tags or ()), *masks])
     return found
+
+
+def files_identity(path: Path) -> str:
+    """Return what identifies a file, or the files of a folder, without reading them.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+
+    Returns
+    -------
+    str
+        Changes with names, sizes and times.
+    """
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    facts = [
+        (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in files
+        if file.is_file()
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]

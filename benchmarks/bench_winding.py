@@ -5,20 +5,23 @@
 ``correct`` are traces cut out of the true recto: half a wrap to all, both directions of rows and
 columns, noise, holes. ``jumps`` have a jump of one wrap planted: for good, there and back, over
 part of the height, over one to three cells. ``vc3d`` is VC3D's stored trace. ``size`` refines one
-trace to a million vertices. Errors are in wraps, the best offset removed.
+trace to a million vertices. Errors are in wraps, the best offset removed. Where ``VC3D_BIN`` names
+VC3D's executables they run here, else its stored winding is read.
 """
 
 import argparse
 import itertools
 import resource
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tifffile
 
-from benchmarks import growth_inputs
+from benchmarks import growth_inputs, vc3d
 from benchmarks.growth_inputs import VC3D
 from benchmarks.trace_inputs import Cut, cut_out
 from tracer.flatten import flatten, measure_distortion
@@ -27,6 +30,7 @@ from tracer.surface import Surface
 from tracer.winding import Winding, solve_winding
 
 Figures = dict[str, float | str]
+VC3D_WALL_S = 0.7  # from the README of the data
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ def _stored() -> Figures:
     path = next((VC3D / "trace").glob("*/meta.json")).parent
     surface = Surface.load(path)
     truth = tifffile.imread(VC3D / "winding" / "winding_true.tif").astype(float)
-    theirs = tifffile.imread(VC3D / "winding" / "winding.tif").astype(float)
+    theirs, theirs_s = _vc3d_winding(path)
     solve_winding(surface)  # compiles
     started = time.process_time()
     found = solve_winding(surface)
@@ -201,8 +205,17 @@ def _stored() -> Figures:
         "VC3D, mean error, wraps": mean(np.nan_to_num(theirs)),
         "discontinuities": len(found.discontinuities),
         "cpu_s": seconds,
-        "VC3D, wall_s": 0.7,
+        "VC3D, wall_s": theirs_s,
     }
+
+
+def _vc3d_winding(trace: Path) -> tuple[np.ndarray, float]:
+    """Return VC3D's winding of a trace and its time: run where it is at hand, else stored."""
+    if not vc3d.has_tools():
+        return tifffile.imread(VC3D / "winding" / "winding.tif").astype(float), VC3D_WALL_S
+    with tempfile.TemporaryDirectory() as folder:
+        used, path = vc3d.find_winding(trace, Path(folder) / "winding")
+        return tifffile.imread(path).astype(float), used.wall_s
 
 
 def _lean(surface: Surface) -> Surface:

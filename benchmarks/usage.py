@@ -40,10 +40,12 @@ def measure(
     seconds: float,
     environment: Mapping[str, str] | None = None,
     stdout: IO[str] | None = None,
+    folder: Path | None = None,
 ) -> Usage:
-    """Run a command, stopped after some seconds, and return what it took."""
+    """Run a command, in a folder and stopped after some seconds, and return what it took."""
     started = time.monotonic()
-    child = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=stdout)
+    variables = {**os.environ, **(environment or {})}
+    child = subprocess.Popen(command, env=variables, stdout=stdout, cwd=folder)
     memory_kb = 0
     stopped = False
     while True:

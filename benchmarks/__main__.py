@@ -3,9 +3,9 @@
     python -m benchmarks [--quick] [--only NAME]
 
 Runs the default cases of every ``bench_*.py``, each in a process of its own, and writes all figures
-into ``benchmarks/results.json`` and the tables of README.md and docs/benchmarks.md. With ``--only``
-the other figures stay. ``--quick`` runs the tiniest cases and writes into ``bench/`` only. A case
-without figures lacks its data. A module of benchmarks has
+into ``benchmarks/results.json`` and docs/figures.md, and the table of README.md and
+docs/benchmarks.md. With ``--only`` the other figures stay. ``--quick`` runs the tiniest cases and
+writes into ``bench/`` only. A case without figures lacks its data. A module of benchmarks has
 
 ``CASES``, ``TINY``
     Tuples of frozen ``Case``s with a ``name``; the test-suite runs the tiny ones.
@@ -30,6 +30,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks.figures import as_markdown
 from benchmarks.readme_table import as_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,33 +133,6 @@ def _plain(value: Any) -> float | int | str:
     return float(value)
 
 
-def format_value(value: float | int | str) -> str:
-    """Return a figure with four digits."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.4g}"
-
-
-def as_markdown(results: dict[str, Any]) -> str:
-    """Return all figures as tables, the machine above."""
-    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    lines = [f"Written by `make bench` on: {machine}."]
-    for name, entry in sorted(results["benchmarks"].items()):
-        kind = ", tiniest cases" if entry["quick"] else ""
-        ended = "" if entry["finished"] else "; **did not finish**"
-        lines += ["", f"### {name}", ""]
-        lines += [f"Commit {entry['commit']}, {entry['date']}, {entry['seconds']} s{kind}{ended}."]
-        if any(entry["cases"].values()):
-            lines += ["", "| case | figure | value |", "|---|---|---|"]
-        for label, figures in entry["cases"].items():
-            lines += [f"| {label} | {key} | {format_value(v)} |" for key, v in figures.items()]
-            if not figures:
-                lines += ["", f"No figures for {label}: its data is missing."]
-    return "\n".join(lines) + "\n"
-
-
 def with_block(text: str, name: str, content: str) -> str:
     """Return a document with what stands between its marks for a block replaced."""
     block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
@@ -167,10 +141,15 @@ def with_block(text: str, name: str, content: str) -> str:
 
 def documents(results: dict[str, Any]) -> dict[Path, str]:
     """Return the documents that show figures, filled with these."""
-    readme, guide = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+    docs = ROOT / "docs"
+    blocks = {
+        ROOT / "README.md": as_table(results),
+        docs / "benchmarks.md": as_table(results, scripts="../benchmarks"),
+        docs / "figures.md": as_markdown(results),
+    }
     return {
-        readme: with_block(readme.read_text(encoding="utf-8"), "bench", as_table(results)),
-        guide: with_block(guide.read_text(encoding="utf-8"), "bench", as_markdown(results)),
+        path: with_block(path.read_text(encoding="utf-8"), "bench", block)
+        for path, block in blocks.items()
     }
 
 

@@ -1,7 +1,8 @@
 """The table of the README, filled from the figures of ``make bench``.
 
 A cell is text with places like ``{growth/reference/area_cm2:.2f}``: benchmark, case, figure and
-format. A cell with a figure that was not measured is a dash.
+format. A cell with a figure that was not measured is a dash. The last column links the script that
+measures a row.
 """
 
 import re
@@ -117,7 +118,7 @@ ROWS = (
         "{fuse/vc3d/VC3D, fuse, within 3 voxels:.3f} / "
         "{fuse/vc3d/VC3D, fuse, switch edges:.0f}",
     ),
-    Row("the same, CPU-s", "{fuse/vc3d/cpu_s:.1f}", "420", "42"),
+    Row("the same, CPU-s", "{fuse/vc3d/cpu_s:.1f}", "{fuse/vc3d/VC3D, cpu_s:.0f}", "42"),
     Row(
         "distance transform, time / that of `edt`",
         "{distance_field/sheets/transform / edt:.2f}",
@@ -157,17 +158,28 @@ def fill(cell: str, benchmarks: dict[str, Any]) -> str:
     return "-" if missing else filled
 
 
-def as_table(results: dict[str, Any]) -> str:
-    """Return the table in Markdown, the machine above it."""
+def scripts_of(row: Row, folder: str) -> str:
+    """Return links to the scripts that the figures of a row come from."""
+    names = sorted({place[0] for text in (row.ours, row.vc3d) for place in _PLACE.findall(text)})
+    return ", ".join(f"[{name}]({folder}/bench_{name}.py)" for name in names)
+
+
+def as_table(results: dict[str, Any], scripts: str = "benchmarks") -> str:
+    """Return the table in Markdown, the machine above it; ``scripts`` is where links lead."""
     machine = results["machine"]
+    versions = ", ".join(
+        f"{name} {machine[name]}" for name in ("python", "numpy", "numba") if name in machine
+    )
+    memory = f", {machine['memory_gb']:.0f} GB" if "memory_gb" in machine else ""
+    where = f"{machine['cores']} cores ({machine['cpu']}{memory}), shared with other work"
     lines = [
-        f"`make bench` on {machine['cores']} cores ({machine['cpu']}), shared with other work.",
+        f"`make bench` on {where}{'; ' if versions else ''}{versions}.",
         "",
-        "| | scroll-tracer | VC3D | target |",
-        "|---|---|---|---|",
+        "| | scroll-tracer | VC3D | target | script |",
+        "|---|---|---|---|---|",
     ]
     for row in ROWS:
         texts = (row.label, row.ours, row.vc3d, row.target)
         cells = [fill(text, results["benchmarks"]) for text in texts]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join([*cells, scripts_of(row, scripts)]) + " |")
     return "\n".join(lines) + "\n"

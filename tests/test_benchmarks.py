@@ -1,10 +1,11 @@
 import json
 import math
+import re
 
 import pytest
 
 from benchmarks import __main__ as runner
-from benchmarks import growth_inputs, readme_table
+from benchmarks import figures, growth_inputs, readme_table
 
 NAMES = runner.find_benchmarks()
 
@@ -16,9 +17,9 @@ def test_run__tiniest_cases(name, tmp_path, monkeypatch):
     module = runner.load_benchmark(name)
     assert module.TINY
     for case in module.TINY:
-        figures = module.run(case)
-        assert figures
-        numbers = [value for value in figures.values() if not isinstance(value, str)]
+        found = module.run(case)
+        assert found
+        numbers = [value for value in found.values() if not isinstance(value, str)]
         assert all(math.isfinite(value) for value in numbers)
 
 
@@ -44,7 +45,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "QUICK_OUT", tmp_path / "quick")
     monkeypatch.setattr(runner, "describe_machine", lambda: {"cores": 2, "cpu": "some"})
     (tmp_path / "docs").mkdir()
-    for name in ("README.md", "docs/benchmarks.md"):
+    for name in ("README.md", "docs/benchmarks.md", "docs/figures.md"):
         (tmp_path / name).write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n")
     return tmp_path
 
@@ -57,14 +58,17 @@ def test_main__keeps_the_figures_of_other_benchmarks(checkout, monkeypatch, caps
     assert runner.main(["--only", "growth"]) == 0
     written = json.loads((checkout / "results.json").read_text())
     assert set(written["benchmarks"]) == {"render", "growth"}
-    guide = (checkout / "docs" / "benchmarks.md").read_text()
-    assert "| coverage | patches | 12346 |" in guide
-    assert "| b | x | 0.1235 |" in guide
+    guide = (checkout / "docs" / "figures.md").read_text()
+    assert "| | coverage |\n|---|---|\n| patches | 12346 |" in guide
+    assert "| | b |\n|---|---|\n| x | 0.1235 |" in guide
+    assert "(../benchmarks/bench_growth.py)" in guide
     assert guide.startswith("before\n")
     assert guide.endswith("after\n")
     assert "old" not in guide
     assert "2 cores (some)" in (checkout / "README.md").read_text()
-    assert "| coverage | patches | 12346 |" in capsys.readouterr().out
+    assert "| patches | 12346 |" in capsys.readouterr().out
+    page = (checkout / "docs" / "benchmarks.md").read_text()
+    assert "[growth](../benchmarks/bench_growth.py) |" in page
 
 
 def test_main__quick_leaves_the_documents(checkout, monkeypatch):
@@ -84,11 +88,29 @@ def test_main__fails_where_a_benchmark_does(checkout, monkeypatch):
     assert "its data is missing" in text
 
 
+def test_as_markdown__cases_with_the_same_figures_stand_side_by_side():
+    cases = {f"n {k}": {"cpu_s": k / 4, "peak_mb": 100 + k} for k in range(6)}
+    cases["other"] = {"name": "text"}
+    text = figures.as_markdown({"machine": {}, "benchmarks": {"fuse": {**MADE, "cases": cases}}})
+    assert "| | n 0 | n 1 | n 2 | n 3 | n 4 |" in text
+    assert "| cpu_s | 0 | 0.25 | 0.5 | 0.75 | 1 |" in text
+    assert "| | n 5 |" in text
+    assert "| name | text |" in text
+
+
+def test_rows__every_figure_has_its_script():
+    for row in readme_table.ROWS:
+        linked = readme_table.scripts_of(row, "benchmarks")
+        assert linked, row.label
+        for path in re.findall(r"\((.*?)\)", linked):
+            assert (runner.ROOT / path).exists()
+
+
 def test_fill__has_figures_or_a_dash():
-    figures = {"growth": {"cases": {"a, threads 1": {"x / y, cm2": 0.1234}}}}
-    assert readme_table.fill("{growth/a, threads 1/x / y, cm2:.2f} cm²", figures) == "0.12 cm²"
-    assert readme_table.fill("{growth/a, threads 1/other:.2f} cm²", figures) == "-"
-    assert readme_table.fill("no figure", figures) == "no figure"
+    found = {"growth": {"cases": {"a, threads 1": {"x / y, cm2": 0.1234}}}}
+    assert readme_table.fill("{growth/a, threads 1/x / y, cm2:.2f} cm²", found) == "0.12 cm²"
+    assert readme_table.fill("{growth/a, threads 1/other:.2f} cm²", found) == "-"
+    assert readme_table.fill("no figure", found) == "no figure"
 
 
 def test_documents__show_the_stored_figures():

@@ -19,19 +19,26 @@ def convert() -> None:
     "to-mesh",
     epilog="\b\nExamples:\n"
     "  tracer convert to-mesh trace trace.obj\n"
-    "  tracer convert to-mesh trace trace.ply --every 4",
+    "  tracer convert to-mesh trace trace.ply --every 4\n"
+    "  tracer convert to-mesh trace trace.ply --triangles 20000",
 )
 @click.argument("surface", type=_PATH)
 @click.argument("file", type=_PATH)
 @click.option(
     "--every", type=click.IntRange(min=1), default=1, help="Keep every so many rows and columns."
 )
-def to_mesh(surface: Path, file: Path, every: int) -> None:
+@click.option(
+    "--triangles",
+    type=click.IntRange(min=1),
+    help="Keep about so many, where the surface bends; needs Open3D.",
+)
+def to_mesh(surface: Path, file: Path, every: int, triangles: int | None) -> None:
     """Write SURFACE as OBJ or PLY with texture coordinates and normals."""
-    from tracer.convert.mesh import mesh_of, write_mesh
+    from tracer.convert.mesh import mesh_of, simplified, write_mesh
     from tracer.surface import Surface
 
-    mesh = mesh_of(Surface.load(surface, channels=()), every=every)
+    loaded = Surface.load(surface, channels=())
+    mesh = simplified(loaded, triangles) if triangles else mesh_of(loaded, every=every)
     write_mesh(file, mesh)
     summary(f"{file}: {len(mesh.points_xyz)} vertices, {len(mesh.triangles)} triangles")
 

@@ -1,4 +1,6 @@
 import struct
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from spirals import STEP, spiral
 
 from tracer.cli.main import main
 from tracer.convert.grid import crop, mirror, resample
-from tracer.convert.mesh import mesh_of, read_mesh, surface_of, write_mesh
+from tracer.convert.mesh import mesh_of, read_mesh, simplified, surface_of, write_mesh
 from tracer.errors import FormatError, ParamsError
 from tracer.spatial_index import SpatialIndex
 from tracer.surface import Surface
@@ -157,6 +159,45 @@ def test_mesh__decimated_keeps_uv_and_normals(tmp_path, ending):
     hits = SpatialIndex.from_surfaces({"whole": surface}).query(fine.points_xyz[fine.valid], 20.0)
     assert (np.diff(hits.offsets) == 1).all()
     assert hits.distances.max() < (4 * STEP) ** 2 / (8 * 60)  # chords on the innermost wrap
+
+
+def fake_open3d(monkeypatch, decimate):
+    """Stand in for Open3D, which is not everywhere."""
+    module = types.ModuleType("open3d")
+
+    class TriangleMesh:
+        def __init__(self, vertices, triangles):
+            self.vertices, self.triangles = vertices, triangles
+
+        def simplify_quadric_decimation(self, count):
+            return TriangleMesh(*decimate(self.vertices, self.triangles, count))
+
+    module.geometry = types.SimpleNamespace(TriangleMesh=TriangleMesh)
+    module.utility = types.SimpleNamespace(Vector3dVector=np.array, Vector3iVector=np.array)
+    monkeypatch.setitem(sys.modules, "open3d", module)
+
+
+def test_simplified__vertices_get_back_their_texture_coordinates(monkeypatch):
+    surface, _ = spiral(1.2, holes=True)
+    whole = mesh_of(surface)
+
+    def keep_some(vertices, triangles, count):
+        return np.concatenate([vertices, [[9e4, 9e4, 9e4]]]), np.concatenate(
+            [triangles[:count], [[0, 1, len(vertices)]]]
+        )
+
+    fake_open3d(monkeypatch, keep_some)
+    mesh = simplified(surface, 30)
+    assert np.array_equal(mesh.triangles, whole.triangles[:30])  # the one that left is dropped
+    assert np.allclose(mesh.uv, whole.uv, atol=1e-5)
+    assert np.allclose(mesh.normals, whole.normals)
+
+
+def test_simplified__says_that_open3d_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    path = spiral(1.2)[0].save(tmp_path / "trace")
+    assert run_tracer("convert", "to-mesh", path, tmp_path / "m.ply", "--triangles", 100) == 2
+    assert "or decimate on the grid with --every" in capsys.readouterr().err
 
 
 def test_read_mesh__says_what_is_wrong(tmp_path):

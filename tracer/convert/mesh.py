@@ -87,6 +87,67 @@ def mesh_of(surface: "Surface", *, every: int = 1) -> Mesh:
     )
 
 
+def simplified(surface: "Surface", triangles: int) -> Mesh:
+    """Return a surface as few triangles, many where it bends, by Open3D's quadric decimation.
+
+    Open3D drops texture coordinates, so each vertex gets those of the nearest point of the surface.
+
+    Parameters
+    ----------
+    surface : Surface
+        A surface.
+    triangles : int
+        About how many triangles to keep.
+
+    Returns
+    -------
+    Mesh
+        With texture coordinates and normals.
+
+    Raises
+    ------
+    ParamsError
+        If Open3D cannot be imported.
+    """
+    from tracer.spatial_index import SpatialIndex
+
+    whole = mesh_of(surface)
+    points, corners = _decimate(whole, triangles)
+    reach = 4.0 * surface.step
+    hits = SpatialIndex.from_surfaces({"surface": surface}).query(points, reach)
+    found = np.full((len(points), 2), np.nan)
+    found[hits.point_index] = np.stack([hits.rows, hits.cols], axis=1)
+    known = np.isfinite(found[:, 0])
+    kept = corners[known[corners].all(axis=1)]
+    number = np.cumsum(known) - 1
+    at = np.rint(found[known]).astype(np.int64)
+    normals = surface.normals()[at[:, 0], at[:, 1]].astype(np.float64)
+    size = np.maximum(np.array(surface.shape[::-1]) - 1, 1)
+    return Mesh(
+        points_xyz=points[known],
+        uv=found[known][:, ::-1] / size,
+        normals=np.nan_to_num(normals),
+        triangles=number[kept],
+    )
+
+
+def _decimate(mesh: Mesh, triangles: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return vertices and triangles of a mesh with fewer triangles."""
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        raise ParamsError(
+            f"fewer triangles by error need Open3D, which cannot be imported ({error}); "
+            "install it and libusb, or decimate on the grid with --every"
+        ) from error
+    whole = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector(mesh.points_xyz),
+        open3d.utility.Vector3iVector(mesh.triangles.astype(np.int32)),
+    )
+    few = whole.simplify_quadric_decimation(triangles)
+    return np.asarray(few.vertices, np.float64), np.asarray(few.triangles, np.int64)
+
+
 def surface_of(mesh: Mesh, step: float, meta: dict[str, Any] | None = None) -> "Surface":
     """Return the surface that a mesh with texture coordinates describes.
 

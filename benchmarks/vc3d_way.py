@@ -38,7 +38,6 @@ LAYERS = 9
 INK_LAYERS = (3, 6)  # the middle three: ink lies on the recto, which is what the surface follows
 TRACE_MUL = 1  # steps of the traces between fused vertices
 SCALE = 2  # of grounding
-ENDS = ("forward", "backward")
 RECTO_STEP = 10.0  # voxels between vertices of the true surface that is rendered for comparison
 USED_S: dict[str, float] = {}  # CPU seconds of each command
 
@@ -90,17 +89,11 @@ def largest_patch(paths: Path) -> Path:
     return max(areas, key=lambda path: (areas[path], path.name))
 
 
-def trace_both_ways(out: Path, scroll: Path, paths: Path) -> list[Path]:
-    """Return the traces from one patch towards both ends of the scroll."""
+def trace_scroll(out: Path, scroll: Path, paths: Path) -> list[Path]:
+    """Return the trace from one patch towards both ends of the scroll."""
     params = write(out / "trace.json", {"step": 2, "src_step": 20})
-    seed = largest_patch(paths)
-    found = []
-    for end in ENDS:
-        flip = ("--flip-x",) if end == "backward" else ()
-        into = out / "traces" / end
-        run("trace", scroll / "prediction.zarr", paths, into, params, seed, *flip)
-        found += sorted(into.glob("auto_trace_*"))
-    return found
+    run("trace", scroll / "prediction.zarr", paths, out / "traces", params, largest_patch(paths))
+    return sorted((out / "traces").glob("auto_trace_*"))
 
 
 def fuse_and_ground(out: Path, traces: list[Path]) -> tuple[Path, Path]:
@@ -208,7 +201,7 @@ def main(arguments: list[str]) -> dict[str, float]:
         traces = [Path(shutil.copytree(path, out / "traces" / path.name)) for path in chosen.traces]
     else:
         paths = grow_patches(out, scroll, workers)
-        traces = trace_both_ways(out, scroll, paths)
+        traces = trace_scroll(out, scroll, paths)
     fused, grounded = fuse_and_ground(out, traces)
     layer = render(out, scroll, grounded, workers)
     named = {"traces": traces, "fused": [fused], "grounded": [grounded]}

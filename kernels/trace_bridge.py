@@ -27,6 +27,7 @@ _EXACT = 0.05  # voxels; the layout is a plane, so that a patch either covers a 
 _MOST_STRETCH = 1.25  # of the distance in the grid, that two nodes may be apart in space
 _FEWEST_NODES = 3  # near a bridge's end, that say where it should be
 _MOST_CANDIDATES = 64
+_NOT_ZERO = 1e-3  # square cells
 
 
 @kernel
@@ -157,20 +158,31 @@ def _side_in_layout(
     return 1 if turn > 0.0 else -1
 
 
+@inline_kernel
+def _off_plane(places: NDArray[np.float64], i: int, j: int) -> float:
+    """Return how far place j is from the tangent plane of place i."""
+    dx = places[j, 0] - places[i, 0]
+    dy = places[j, 1] - places[i, 1]
+    dz = places[j, 2] - places[i, 2]
+    return abs(dx * places[i, 3] + dy * places[i, 4] + dz * places[i, 5])
+
+
 @kernel
-def _try_place(
+def _look_up(
     table: PatchTable,
     state: TraceState,
     limits: TraceLimits,
     work: TraceWork,
-    node: int,
     u: float,
     v: float,
     slopes: tuple[float, float, float, float, int],
     places: NDArray[np.float64],
     patches: NDArray[np.int64],
-) -> int:
-    """Look a node up in the layout; return the votes for the place tried, 0 where there is none."""
+) -> tuple[int, int, int]:
+    """Return which of the patches at a place of the layout most agree with, how many, of how many.
+
+    The first is -1 where patches contradict one another, or there is none.
+    """
     view = table.mesh
     work.point[0, 0] = u
     work.point[0, 1] = v
@@ -208,14 +220,30 @@ def _try_place(
     for i in range(n):
         votes = 0
         for j in range(n):
-            dx = places[j, 0] - places[i, 0]
-            dy = places[j, 1] - places[i, 1]
-            dz = places[j, 2] - places[i, 2]
-            off = abs(dx * places[i, 3] + dy * places[i, 4] + dz * places[i, 5])
-            votes += off <= limits.same_surface
+            votes += _off_plane(places, i, j) <= limits.same_surface
         if votes > best:
             best, chosen = votes, i
     if chosen < 0 or n - best > limits.max_against * n:
+        return -1, 0, n
+    return chosen, best, n
+
+
+@kernel
+def _try_place(
+    table: PatchTable,
+    state: TraceState,
+    limits: TraceLimits,
+    work: TraceWork,
+    node: int,
+    u: float,
+    v: float,
+    slopes: tuple[float, float, float, float, int],
+    places: NDArray[np.float64],
+    patches: NDArray[np.int64],
+) -> int:
+    """Look a node up in the layout; return the votes for the place tried, 0 where there is none."""
+    chosen, best, n = _look_up(table, state, limits, work, u, v, slopes, places, patches)
+    if chosen < 0:
         return 0
     patch = abs(patches[chosen]) - 1
     state.hand[patch] = 1 if patches[chosen] > 0 else -1
@@ -284,5 +312,96 @@ def bridge_gaps(
             continue
         if place_node(table, state, limits, work, node):
             state.generation[node] = generation
+            n_added += 1
+    return n_added
+
+
+@kernel
+def fill_from_layout(
+    table: PatchTable,
+    state: TraceState,
+    limits: TraceLimits,
+    work: TraceWork,
+    last_col: int,
+    step: int,
+    reach: int,
+    out_xyz: NDArray[np.float32],
+    out_support: NDArray[np.uint16],
+    out_confidence: NDArray[np.float32],
+) -> int:
+    """Look up the points of the fine surface that its cells did not give, near the nodes.
+
+    Parameters
+    ----------
+    table : PatchTable
+        The patches, with their layout.
+    state : TraceState
+        The trace.
+    limits : TraceLimits
+        Constants.
+    work : TraceWork
+        Scratch.
+    last_col : int
+        One past the last column.
+    step : int
+        Fine cells per coarse cell.
+    reach : int
+        Coarse cells from a node within which points are looked up.
+    out_xyz : ndarray of float32, shape ((rows + 1) * step + 1, (last_col + 1) * step + 1, 3)
+        Points, NaN where there is none; one coarse cell more than the trace on each side.
+    out_support : ndarray of uint16, same grid
+        Patches averaged.
+    out_confidence : ndarray of float32, same grid
+        As in `fill_surface`, with half the weight.
+
+    Returns
+    -------
+    int
+        Points added.
+    """
+    rows = limits.n_rows
+    slopes = layout_slopes(state, rows, 0, last_col)
+    if table.guide_levels == 0 or slopes[4] == 0:
+        return 0
+    places = np.empty((_MOST_CANDIDATES, 8), np.float64)
+    patches = np.empty(_MOST_CANDIDATES, np.int64)
+    n_added = 0
+    for fine_row in range(out_xyz.shape[0]):
+        for fine_col in range(out_xyz.shape[1]):
+            if not math.isnan(out_xyz[fine_row, fine_col, 0]):
+                continue
+            at_row, at_col = fine_row / step - 1.0, fine_col / step - 1.0
+            total = u = v = 0.0
+            for c in range(
+                max(math.ceil(at_col - reach), 0), min(math.floor(at_col + reach) + 1, last_col)
+            ):
+                for r in range(
+                    max(math.ceil(at_row - reach), 0), min(math.floor(at_row + reach) + 1, rows)
+                ):
+                    other = c * rows + r
+                    if state.status[other] == EMPTY or math.isnan(state.flat[other, 0]):
+                        continue
+                    dr, dc = at_row - r, at_col - c
+                    w = 1.0 / (dr * dr + dc * dc + _NOT_ZERO)
+                    total += w
+                    u += w * (state.flat[other, 0] + dr * slopes[0] + dc * slopes[2])
+                    v += w * (state.flat[other, 1] + dr * slopes[1] + dc * slopes[3])
+            if total == 0.0:
+                continue
+            chosen, best, n = _look_up(
+                table, state, limits, work, u / total, v / total, slopes, places, patches
+            )
+            if chosen < 0:
+                continue
+            for axis in range(3):
+                mean = 0.0
+                n_used = 0
+                for j in range(n):
+                    if _off_plane(places, chosen, j) <= limits.same_surface:
+                        mean += places[j, axis]
+                        n_used += 1
+                out_xyz[fine_row, fine_col, axis] = mean / n_used
+            out_support[fine_row, fine_col] = best
+            out_confidence[fine_row, fine_col] = 0.5 * best / n * best / (best + 1.0)
             n_added += 1
     return n_added

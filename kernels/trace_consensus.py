@@ -10,6 +10,7 @@ import math
 
 from tracer.kernels._jit import inline_kernel, kernel
 from tracer.kernels.spatial_index import query_points
+from tracer.kernels.trace_layout import flat_around, flat_place, is_elsewhere
 from tracer.kernels.trace_location import (
     fit_location,
     location_cost,
@@ -19,7 +20,6 @@ from tracer.kernels.trace_location import (
 )
 from tracer.kernels.trace_state import (
     CONTAINS,
-    EMPTY,
     SUPPORTED,
     SUPPORTS,
     PatchTable,
@@ -41,7 +41,6 @@ _WIDE = 2.0  # times `same_surface`: farther patches lead elsewhere, between the
 _MARGIN = 1.5  # cells of a patch around a location that must exist before it counts against others
 _SAME_SIDE = 0.7  # least cosine between normals of a patch and the trace
 _COLLIDES = 0.6  # of the spacing, on one patch, between nodes that are no neighbours
-_FAR_IN_LAYOUT = 2.0  # spacings; a patch that the layout has farther off is on another wrap
 _FEWEST_CONTAINED = 3  # nodes around that a patch has to contain where two need not support it
 _LOOSEST_FIT = 0.2  # spacings by which the locations of those may be off
 
@@ -108,93 +107,6 @@ def _is_inner(table: PatchTable, patch: int, row: float, col: float) -> bool:
 
 
 @inline_kernel
-def flat_place(table: PatchTable, patch: int, row: float, col: float) -> tuple[float, float, bool]:
-    """Return where the layout has a location of a patch.
-
-    Parameters
-    ----------
-    table : PatchTable
-        The patches.
-    patch : int
-        A patch.
-    row : float
-        Row there.
-    col : float
-        Column there.
-
-    Returns
-    -------
-    tuple
-        (u, v, known).
-    """
-    if table.guide_levels == 0:
-        return math.nan, math.nan, False
-    u, v, _, ok = sample_patch(
-        table.guide.vertices,
-        table.mesh.patch_start[patch],
-        table.rows[patch],
-        table.mesh.patch_cols[patch],
-        row,
-        col,
-    )
-    return u, v, ok
-
-
-@inline_kernel
-def flat_around(state: TraceState, rows: int, node: int) -> tuple[float, float]:
-    """Return the mean place in the layout of the eight nodes around one.
-
-    Parameters
-    ----------
-    state : TraceState
-        The trace.
-    rows : int
-        Rows of the trace.
-    node : int
-        A node.
-
-    Returns
-    -------
-    tuple of float
-        (u, v); NaN where none is known.
-    """
-    n_cols = state.status.shape[0] // rows
-    row, col = node % rows, node // rows
-    u = v = 0.0
-    n = 0
-    for c in range(max(col - 1, 0), min(col + 2, n_cols)):
-        for r in range(max(row - 1, 0), min(row + 2, rows)):
-            other = c * rows + r
-            if other == node or state.status[other] == EMPTY:
-                continue
-            if not math.isnan(state.flat[other, 0]):
-                u += state.flat[other, 0]
-                v += state.flat[other, 1]
-                n += 1
-    if n == 0:
-        return math.nan, math.nan
-    return u / n, v / n
-
-
-@inline_kernel
-def _is_elsewhere(
-    table: PatchTable,
-    limits: TraceLimits,
-    patch: int,
-    row: float,
-    col: float,
-    u: float,
-    v: float,
-) -> bool:
-    """Return whether the layout has a location of a patch far from a place."""
-    other_u, other_v, known = flat_place(table, patch, row, col)
-    if not known or math.isnan(u):
-        return False
-    far = _FAR_IN_LAYOUT * limits.spacing
-    return bool((u - other_u) ** 2 + (v - other_v) ** 2 > far * far)
-
-
-@inline_kernel
 def _is_judged(limits: TraceLimits, n: int, n_straight: int, lenient: bool) -> bool:
     """Return whether a patch has enough residuals around a node to speak of it."""
     return bool(n >= 1 if lenient else n >= 2 and n_straight >= limits.straight_min)
@@ -251,7 +163,7 @@ def count_votes(
         if slot < 0:
             continue
         work.seen[slot] = mark
-        if work.hit_place[hit, 2] > near or _is_elsewhere(
+        if work.hit_place[hit, 2] > near or is_elsewhere(
             table, limits, patch, work.hit_place[hit, 0], work.hit_place[hit, 1], u, v
         ):
             continue
@@ -327,7 +239,7 @@ def _form_opinions(
         x, y, z, ok = sample_patch(view.vertices, first, rows, cols, row, col)
         if not ok or z < limits.z_min or z > limits.z_max:
             continue
-        if _is_elsewhere(table, limits, patch, row, col, u, v):
+        if is_elsewhere(table, limits, patch, row, col, u, v):
             continue
         cost, n, n_straight = location_cost(
             location,
@@ -538,7 +450,7 @@ def place_node(
             continue
         q = work.hit_patch[hit]
         row, col = work.hit_place[hit, 0], work.hit_place[hit, 1]
-        if _is_elsewhere(table, limits, q, row, col, u, v):
+        if is_elsewhere(table, limits, q, row, col, u, v):
             continue
         side = _side(table, state, node, q, row, col)
         if side == 0 or side == -state.hand[q]:

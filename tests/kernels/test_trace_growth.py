@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from trace_cases import STEP, begun, nodes_of, plane
 
-from tracer.kernels.trace_bridge import bridge_gaps, layout_slopes
+from tracer.kernels.trace_bridge import bridge_gaps, fill_from_layout, layout_slopes
 from tracer.kernels.trace_consensus import APPROVED_SCORE, is_contradicted, try_node
 from tracer.kernels.trace_growth import grow_generation
 from tracer.kernels.trace_output import fill_surface
@@ -268,6 +268,39 @@ def test_fill_surface__leaves_out_where_patches_contradict():
         confidence,
     )
     assert not np.isfinite(xyz[..., 0]).any()
+
+
+def test_fill_from_layout__finds_the_plane_beyond_the_cells():
+    trace, table, work, params, _ = made = begun(
+        [plane(100, 280, name="a"), plane(100, 280, name="b", angle=1.0)]
+    )
+    grow(made)
+    rows, cols, step = trace.limits.n_rows, trace.used_cols, params.step
+    shape = ((rows + 1) * step + 1, (cols + 1) * step + 1)
+    xyz, support = np.full((*shape, 3), np.nan, np.float32), np.zeros(shape, np.uint16)
+    confidence = np.zeros(shape, np.float32)
+    given = xyz[4, 4] = (1.0, 2.0, 3.0)  # what is there stays
+    n = fill_from_layout(
+        table, trace.state, trace.limits, work, cols, step, 2, xyz, support, confidence
+    )
+    assert tuple(xyz[4, 4]) == given
+    xyz[4, 4] = np.nan
+    row, col = np.nonzero(np.isfinite(xyz[..., 0]))
+    assert len(row) == n
+    assert n > 100
+    node = nodes_of(trace)[0]
+    at = trace.state.xyz[node]
+    x = at[0] + STEP * (col - step * (node // rows + 1))
+    z = at[2] - STEP * (row - step * (node % rows + 1))
+    expected = np.stack([x, np.full(n, 50.0), z], axis=1)
+    assert np.abs(xyz[row, col] - expected).max() < 0.1
+    assert set(np.unique(support[row, col])) == {1, 2}
+    assert 0.0 < confidence[row, col].min() < confidence.max() <= 0.5
+    bare = begun([plane(100, 280, name="a")], layout=False)
+    grow(bare)
+    assert not fill_from_layout(
+        bare[1], bare[0].state, bare[0].limits, bare[2], 5, step, 2, xyz, support, confidence
+    )
 
 
 def test_regain_support__keeps_what_patches_support():

@@ -98,6 +98,30 @@ def close_holes(
     return points, state
 
 
+def drop_torn(
+    points_xyz: NDArray[np.float32], fresh: NDArray[np.bool_], step: float
+) -> NDArray[np.bool_]:
+    """Remove the fresh points that do not fit the points around them.
+
+    Parameters
+    ----------
+    points_xyz : ndarray of float32, shape (rows, cols, 3)
+        Points, NaN where there is none; changed.
+    fresh : ndarray of bool, shape (rows, cols)
+        Points that are in question.
+    step : float
+        Distance of neighbouring points, voxels.
+
+    Returns
+    -------
+    ndarray of bool, shape (rows, cols)
+        Those removed.
+    """
+    torn = fresh & _is_torn(points_xyz.astype(np.float64), step)
+    points_xyz[torn] = np.nan
+    return torn
+
+
 def _is_torn(points: NDArray[np.float64], step: float) -> NDArray[np.bool_]:
     """Return which points have a neighbour at a distance that no sheet would have."""
     torn = np.zeros(points.shape[:2], bool)

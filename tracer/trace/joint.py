@@ -90,11 +90,11 @@ def _close_holes(trace: Trace, first: int, last: int) -> None:
     disc = np.hypot(*np.mgrid[-_CLOSING : _CLOSING + 1, -_CLOSING : _CLOSING + 1]) <= _CLOSING
     closed = ndimage.binary_closing(np.pad(there, _CLOSING), disc)
     closed = closed[_CLOSING:-_CLOSING, _CLOSING:-_CLOSING]
-    points = state.xyz[first * rows : last * rows].reshape(last - first, rows, 3)
-    points = np.where(there[..., None], points.transpose(1, 0, 2), np.nan).astype(np.float32)
+    nodes = state.xyz[first * rows : last * rows].reshape(last - first, rows, 3)
+    known = np.where(there[..., None], nodes.transpose(1, 0, 2), np.nan).astype(np.float32)
     spacing = trace.limits.spacing
     nothing = np.full(there.shape, np.nan)
-    points, found = close_holes(points, nothing, spacing, 2 * _CLOSING * spacing)
+    points, found = close_holes(known, nothing, spacing, 2 * _CLOSING * spacing)
     for row, col in zip(*np.nonzero(closed & ~there & (found > 0)), strict=True):
         node = (first + col) * rows + row
         if node // rows < trace.first_col:
@@ -165,9 +165,10 @@ def solve_window(
         ceres_blocks.evaluate_straightness, 1, (3, 3, 3), (params.straight_weight_3D,)
     )
     problem.add_blocks(cost, *((xyz, triples[:, k]) for k in range(3)))
-    z_target = (trace.limits.top_z - (nodes % rows) * trace.limits.spacing)[:, None].copy()
+    z_target = np.empty((len(nodes), 1), np.float64)
+    z_target[:, 0] = trace.limits.top_z - (nodes % rows) * trace.limits.spacing
     cost = native_cost(ceres_blocks.evaluate_z, 1, (3, 1), (params.z_loc_loss_w,))
-    every = np.arange(len(nodes))
+    every = np.arange(len(nodes), dtype=np.int64)
     problem.add_blocks(cost, (xyz, every), (z_target, every), loss="huber")
     problem.fix_blocks(z_target, every)
     locations = _add_patches(problem, trace, table, params, nodes, xyz)

@@ -6,14 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.errors import NothingFoundError
+from tracer.kernels.trace_bridge import fill_from_layout
 from tracer.kernels.trace_output import fill_surface
 from tracer.kernels.trace_state import SUPPORTED, SUPPORTS, PatchTable, TraceWork
 from tracer.surface import Surface
-from tracer.trace.holes import close_holes, finer, node_windings
+from tracer.trace.holes import close_holes, drop_torn, finer, node_windings
 from tracer.trace.params import TraceParams
 from tracer.trace.patches import TracePatches
 from tracer.trace.state import Trace
 from tracer.unroll.inpaint import DATA
+
+_REACH = 2  # coarse cells from a node within which the layout is asked for points
 
 
 def trace_surface(
@@ -75,6 +78,13 @@ def trace_surface(
         support,
         confidence,
     )
+    known = np.isfinite(xyz[..., 0])
+    if params.bridge > 0:
+        fill_from_layout(
+            table, state, trace.limits, work, cols, step, _REACH, xyz, support, confidence
+        )
+        torn = drop_torn(xyz, np.isfinite(xyz[..., 0]) & ~known, params.src_step)
+        support[torn], confidence[torn] = 0, 0.0
     if not np.isfinite(xyz[..., 0]).any():
         raise NothingFoundError("the trace has no surface; choose another seed patch")
     filled_state = np.where(np.isfinite(xyz[..., 0]), DATA, 0).astype(np.uint8)

@@ -1,23 +1,26 @@
 """Seeding and expansion in real processes: killed, several at once, read-only, on a full disk."""
 
+import contextlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 from permissions import without_permission
-from sheet_volume import contents_by_seed, on_sheet, sheet_of, small_params
+from sheet_volume import contents_by_seed, make_ribbon, on_sheet, sheet_of, small_params
 
 from tracer.collection import PatchCollection
 from tracer.errors import TracerError
 from tracer.expand import ExpandLimits, expand
 from tracer.seed import seed
+from tracer.volume import Volume
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"step_size": 8, "generations": 8, "min_area_cm": 0.0, "rng_seed": 7}
@@ -283,3 +286,37 @@ def test_seed__interrupted_ends_with_130(sheet_prediction, place, workers):
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
     assert len(assert_sound(paths)) >= 3
+
+
+def cache_bytes(cache):
+    """Return what the masks of a cache take on the disk."""
+    sizes = []
+    for path in cache.rglob("*.mask"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            sizes.append(-(-path.stat().st_size // 4096) * 4096)
+    return sum(sizes)
+
+
+def test_seed__the_cache_stays_below_its_limit_while_seeds_are_grown(tmp_path):
+    ribbon = Volume.open(make_ribbon(tmp_path / "ribbon.zarr"))
+    limit = 4 * 4096
+    sampled, stop = [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            sampled.append(cache_bytes(tmp_path / "limited"))
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for name, options in (("free", {}), ("limited", {"cache_limit_gb": limit / 1e9})):
+        params = small_params(cache_root=str(tmp_path / name), cache_size=1.0, **options)
+        seed(ribbon, tmp_path / f"paths_{name}", params, count=10, workers=2)
+    stop.set()
+    watcher.join()
+    assert cache_bytes(tmp_path / "free") > 1.4 * limit, "the limit is never reached"
+    assert 0 < max(sampled) <= limit
+    free, limited = (contents_by_seed(tmp_path / f"paths_{name}") for name in ("free", "limited"))
+    assert {item: patch["x.tif"] for item, patch in free.items()} == {
+        item: patch["x.tif"] for item, patch in limited.items()
+    }

@@ -156,6 +156,7 @@ def make_plan(
     """
     engine = ("--dask", dask) if dask else ("--workers", str(workers))
     plan = _Plan(params, out, engine)
+    words: list[str | Path]
     ct, prediction, paths = inputs.ct, inputs.prediction, out / "paths"
     if inputs.files is not None:
         ct = str(out / "ct.zarr")
@@ -201,7 +202,7 @@ def _made_surfaces(params: RunParams, out: Path) -> list[Path]:
 def _add_unroll(plan: _Plan, prediction: str, paths: Path) -> Path:
     """Add the steps of one way from patches to a surface; return the surface."""
     surface = plan.out / "unrolled"
-    words = ["unroll", paths, surface, "--prediction", prediction, "--overwrite"]
+    words: list[str | Path] = ["unroll", paths, surface, "--prediction", prediction, "--overwrite"]
     words += ["--params", plan.file("unroll"), *plan.axis()]
     plan.add("unroll", words, ("expand",), surface, by_hand=paths, surfaces="unrolled")
     return surface
@@ -210,6 +211,7 @@ def _add_unroll(plan: _Plan, prediction: str, paths: Path) -> Path:
 def _add_trace(plan: _Plan, prediction: str, paths: Path) -> Path:
     """Add the steps of the other way; return the pattern of its surface."""
     out = plan.out
+    words: list[str | Path]
     traces = []
     for name, end in _ENDS.items():
         into = out / "traces" / end
@@ -224,13 +226,19 @@ def _add_trace(plan: _Plan, prediction: str, paths: Path) -> Path:
     fused = out / "fused" / "fuse_fill_*"
     words = ["fuse", plan.file("fuse"), *traces, "--out", out / "fused", *plan.axis()]
     plan.add(
-        *("fuse", [*words, *plan.engine], ("winding",), out / "fused"),
+        "fuse",
+        [*words, *plan.engine],
+        ("winding",),
+        out / "fused",
         replaces=True,
         surfaces="fused/fuse_fill_*",
     )
     words = ["ground", fused, str(plan.params.scale), *traces, "--out", out / "grounded"]
     plan.add(
-        *("ground", [*words, *plan.engine], ("fuse",), out / "grounded"),
+        "ground",
+        [*words, *plan.engine],
+        ("fuse",),
+        out / "grounded",
         replaces=True,
         surfaces="grounded/grounding_hr_*",
     )

@@ -78,16 +78,13 @@ class Case:
 CASES = (
     Case(name="VC3D's patches", besides=True),
     Case(name="VC3D's patches, as VC3D", values=tuple(AS_VC3D.items())),
-    Case(name="VC3D's patches, holes left open", values=(("max_hole", 0),)),
-    Case(name="VC3D's patches, joint optimisation", values=(("global_steps_per_window", 2),)),
     Case(name="VC3D's patches, VC3D", kind="stored"),
-    Case(name="grown, reference", kind="grown", level="reference", n=250, besides=True),
     Case(name="grown, normal", kind="grown", level="normal", n=240, besides=True),
     Case(name="grown, hard", kind="grown", level="hard", n=400, min_area_cm=0.004, besides=True),
-    Case(name="grown, labels", kind="grown", level="labels", n=240, min_area_cm=0.01),
+    Case(name="grown, reference", kind="grown", level="reference", n=250, besides=True),
+    Case(name="VC3D's patches, joint optimisation", values=(("global_steps_per_window", 2),)),
     Case(name="planted", kind="planted", n=250),
     Case(name="planted", kind="planted", n=500),
-    Case(name="planted", kind="planted", n=1000),
 )
 TINY = (Case(name="tiny", kind="planted", n=60),)
 

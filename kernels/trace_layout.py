@@ -1,4 +1,4 @@
-"""What the layout of all patches says of a trace: where its nodes are, which patches are elsewhere."""
+"""What the layout of all patches says of a trace: where nodes are, which patches are elsewhere."""
 
 import math
 

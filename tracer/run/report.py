@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracer.run.facts import read_checked, surfaces_of, verdict_of
+from tracer.run.facts import VERDICTS, read_checked, surfaces_of, verdict_of
 from tracer.run.plan import Step
 from tracer.run.state import RunState
 
@@ -29,7 +29,7 @@ _LINKS = (
 _MOST_PROBLEMS = 30
 _STYLE = """
 body{font:14px system-ui;margin:24px;max-width:1400px}td,th{padding:3px 12px;text-align:left;
-vertical-align:top}td.n{text-align:right}img{max-width:100%}code{font-size:12px}
+vertical-align:top}td.n{text-align:right}img{max-width:100%;min-width:50%;image-rendering:pixelated}code{font-size:12px}
 .pass{color:#080}.warn{color:#b60}.fail{color:#b00}
 """
 
@@ -97,6 +97,8 @@ def _rows(out: Path, steps: list[Step], state: RunState) -> Iterator[tuple[str, 
         if is_done:
             is_last = last[step.surfaces] == step.name
             verdict = verdict_of(step, out, checked) if is_last else "done"
+            if step.name == "check":
+                verdict = _worst(checked)
         if is_done and not verdict:
             verdict = "warn" if facts.get("status") else "done"
         yield (
@@ -109,6 +111,12 @@ def _rows(out: Path, steps: list[Step], state: RunState) -> Iterator[tuple[str, 
             str(facts.get("summary", "")),
             " ".join(("tracer", *step.words)),
         )
+
+
+def _worst(checked: dict[str, dict[str, Any]]) -> str:
+    """Return the worst verdict of all."""
+    found = {one["verdict"] for one in checked.values()}
+    return next((verdict for verdict in reversed(VERDICTS) if verdict in found), "")
 
 
 def as_html(out: Path, steps: list[Step], state: RunState) -> str:

@@ -30,6 +30,8 @@ _TOO_NEAR = 0.4  # of a gap
 _NEXT_PARALLEL = 0.85  # cosine between neighbouring wraps: 32 degrees; a jump stands steeper
 _LONGEST_RAY = 3.0  # steps
 _RAY_FROM = 4.0  # voxels; nearer is the same sheet
+_BESIDE = 0.9  # cosine between a sheet and the next one, where a ray cannot meet the same
+_APART = 6.0  # voxels; patches of one sheet are never so far apart
 _FEWEST_GAPS = 10  # rays from which a gap or the handedness is taken
 
 
@@ -53,6 +55,23 @@ class Equations:
     j: NDArray[np.int32]
     shift: NDArray[np.int64]
     weight: NDArray[np.float64]
+
+    def select(self, keep: NDArray[np.bool_]) -> "Equations":
+        """Return some of the equations.
+
+        Parameters
+        ----------
+        keep : ndarray of bool, shape (k,)
+            Which ones.
+
+        Returns
+        -------
+        Equations
+            In the same order.
+        """
+        return Equations(
+            i=self.i[keep], j=self.j[keep], shift=self.shift[keep], weight=self.weight[keep]
+        )
 
 
 def touch_equations(
@@ -288,6 +307,37 @@ class Rays:
         wrong = (ratio <= _ONE_GAP[1]) & together
         wrong &= (risen != handedness) | (self.parallel < _NEXT_PARALLEL) | (ratio < _TOO_NEAR)
         return Judged(equations=equations, gap=gap, handedness=handedness, wrong=wrong)
+
+    def impossible(
+        self,
+        turns: NDArray[np.float64],
+        total: NDArray[np.int64],
+        component: NDArray[np.int64],
+        handedness: int,
+    ) -> NDArray[np.bool_]:
+        """Return which rays meet their own wrap, or one further in, where the next must be.
+
+        Parameters
+        ----------
+        turns : ndarray of float64, shape (n,)
+            Azimuths.
+        total : ndarray of int64, shape (n,)
+            Whole turns known so far.
+        component : ndarray of int64, shape (n,)
+            Within which they are comparable.
+        handedness : int
+            1 if the turns grow outward, else -1; 0 while unknown.
+
+        Returns
+        -------
+        ndarray of bool, shape (rays,)
+            Rays between parallel sheets that are apart; in a fold sheets stand across.
+        """
+        around = whole_turns_between(turns, self.other, self.vertex)
+        risen = (total[self.other] - total[self.vertex] - around) * self.side
+        met = (risen == 0) if handedness == 0 else (risen * handedness <= 0)
+        met &= (component[self.other] == component[self.vertex]) & (self.parallel > _BESIDE)
+        return np.asarray(met & (self.distance > _APART))
 
     def _equations(self, usable: NDArray[np.bool_], shift: NDArray[np.int64]) -> Equations:
         return Equations(

@@ -23,11 +23,16 @@ from tracer.unroll.evidence import (
 from tracer.unroll.frames import Frames
 from tracer.unroll.overlaps import Contacts, QuadCells
 from tracer.unroll.patches import APPROVED_WEIGHT, Patches
+from tracer.unroll.seams import find_seam, place_weights, without
 from tracer.unroll.turns import merge_groups, split_pieces, tally
 
 _FIRST_ROUNDS = 3  # first without rays: they mean nothing before gaps and handedness are known
 _LEVEL = 0.2  # sine of the angle to the sheet up to which an edge is trusted at first
 _ROUNDS = 3  # of breaking off; the second still finds tails that the first one's hid
+_MOST_SEAMS = 12  # cuts tried where rays meet their own wrap
+_BESIDE_SEAM = 2  # cells from a seam within which patches lie between two wraps
+_SEAM_ROUNDS = 2  # of numbering after a cut; the second knows the gaps anew
+_BETTER = 0.9  # of the contradiction must be left at most for a cut to count
 _BESIDE_CUT = 2  # cells from a jump within which a vertex needs support of its own
 
 
@@ -117,7 +122,13 @@ def lay_out(
         seen = rays.judge(patches, turns, total, component)
         if np.ptp(total - before) == 0:
             break
+    unmended = _State(total=total, component=component, seen=seen)
+    evidence = _Evidence(patches=patches, rays=rays, turns=turns)
+    state = _mend(unmended, (touches, edges), evidence)
     framed = (frames.n != 0).any(axis=1)
+    if state is not unmended:
+        framed &= ~_beside_seams(patches, (touches, edges), unmended, state)
+    total, component, seen = state.total, state.component, state.seen
     return _finish(patches, touches, edges, rays, seen, framed, turns, total, component)
 
 
@@ -134,6 +145,115 @@ def _number(
     weight = np.concatenate([e.weight for e in equations])
     a, b = piece[i].astype(np.int64), piece[j].astype(np.int64)
     return merge_groups(n_pieces, tally(a, b, shift, weight))
+
+
+def _beside_seams(
+    patches: Patches, links: tuple[Equations, ...], before: "_State", after: "_State"
+) -> NDArray[np.bool_]:
+    """Return the vertices between two wraps: near links that held before a seam was cut there."""
+    near = np.zeros(patches.n_vertices, bool)
+    for held in _holding(links, before):
+        agree = after.component[held.i] == after.component[held.j]
+        agree &= after.total[held.i] - after.total[held.j] == held.shift
+        near[held.i[~agree]] = near[held.j[~agree]] = True
+    return _grown(patches, near, _BESIDE_SEAM)
+
+
+def _grown(patches: Patches, near: NDArray[np.bool_], cells: int) -> NDArray[np.bool_]:
+    """Return vertices and those so many cells away on their patches."""
+    i, j = patches.edges.T
+    for _ in range(cells):
+        grown = near.copy()
+        grown[j] |= near[i]
+        grown[i] |= near[j]
+        near = grown
+    return near
+
+
+def _mend(state: "_State", links: tuple[Equations, Equations], evidence: "_Evidence") -> "_State":
+    """Return turns and components after cutting where rays meet their own wrap."""
+    weight = place_weights(np.bincount(links[0].i, minlength=len(state.total)))
+    bad, before = evidence.contradiction(state, weight)
+    first: NDArray[np.bool_] | None = None
+    apart: list[NDArray[np.bool_]] = []
+    for _ in range(_MOST_SEAMS):
+        # wraps that see each other as they must hold together as well
+        held = _holding((*links, state.seen.equations), state)
+        inner = find_seam(held, evidence.rays, bad, weight, first)
+        if inner is None:
+            break
+        # the second failure: nothing tells how the sides lie to each other, so they are not joined
+        hopeless = first is not None
+        sides = [*apart, first] if hopeless and first is not None else apart
+        parted = (without(links[0], inner), without(links[1], inner))
+        if hopeless and first is not None:
+            parted = (without(links[0], first), without(links[1], first))
+        found = evidence.numbered(state, parted, sides)
+        now_bad, after = evidence.contradiction(found, weight)
+        if after < _BETTER * before:
+            state, links, bad, before, apart, first = found, parted, now_bad, after, sides, None
+        elif hopeless:
+            break
+        else:
+            first = inner
+    return state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _State:
+    """What is known of the turns at some point."""
+
+    total: NDArray[np.int64]
+    component: NDArray[np.int64]
+    seen: Judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Evidence:
+    """What numbering needs besides links."""
+
+    patches: Patches
+    rays: Rays
+    turns: NDArray[np.float64]
+
+    def contradiction(
+        self, state: _State, weight: NDArray[np.float64]
+    ) -> tuple[NDArray[np.bool_], float]:
+        """Return the rays that meet their own wrap, and the places that they begin in."""
+        bad = self.rays.impossible(self.turns, state.total, state.component, state.seen.handedness)
+        return bad, float(weight[self.rays.vertex[bad]].sum())
+
+    def numbered(
+        self,
+        state: _State,
+        links: tuple[Equations, Equations],
+        apart: list[NDArray[np.bool_]],
+    ) -> _State:
+        """Return the turns from links and rays, without rays between sides that are apart."""
+        edges = links[1]
+        holds = state.total[edges.i] - state.total[edges.j] == edges.shift
+        n = self.patches.n_vertices
+        pairs = np.stack([edges.i, edges.j], axis=1)[holds]
+        piece, whole, n_pieces = split_pieces(n, self.turns, pairs)
+        seen = state.seen
+        for _ in range(_SEAM_ROUNDS):
+            told = seen.equations
+            for inner in apart:
+                told = without(told, inner)
+            component, turn = _number(piece, whole, n_pieces, [*links, told])
+            total, component = whole + turn[piece], component[piece]
+            seen = self.rays.judge(self.patches, self.turns, total, component)
+        return _State(total=total, component=component, seen=seen)
+
+
+def _holding(links: tuple[Equations, ...], state: _State) -> tuple[Equations, ...]:
+    """Return the links that agree with the turns: those that hold vertices together."""
+    out = []
+    for one in links:
+        agree = state.component[one.i] == state.component[one.j]
+        agree &= state.total[one.i] - state.total[one.j] == one.shift
+        out.append(one.select(agree))
+    return tuple(out)
 
 
 def _wanted_change(
@@ -241,14 +361,9 @@ def _unsupported_beside_cuts(
     patches: Patches, touches: Equations, agree: NDArray[np.bool_], cut: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Return the vertices near a jump that touch no patch which is sound there."""
-    i, j = patches.edges.T
     near = np.zeros(patches.n_vertices, bool)
     near[patches.edges[cut]] = True
-    for _ in range(_BESIDE_CUT - 1):
-        grown = near.copy()
-        grown[j] |= near[i]
-        grown[i] |= near[j]
-        near = grown
+    near = _grown(patches, near, _BESIDE_CUT - 1)
     sound = agree & ~near[touches.j]
     touched = np.bincount(touches.i[sound], minlength=patches.n_vertices)
     return np.asarray(near & (touched == 0))

@@ -164,7 +164,7 @@ def _off_plane(places: NDArray[np.float64], i: int, j: int) -> float:
     dx = places[j, 0] - places[i, 0]
     dy = places[j, 1] - places[i, 1]
     dz = places[j, 2] - places[i, 2]
-    return abs(dx * places[i, 3] + dy * places[i, 4] + dz * places[i, 5])
+    return float(abs(dx * places[i, 3] + dy * places[i, 4] + dz * places[i, 5]))
 
 
 @kernel

@@ -21,7 +21,7 @@ from benchmarks import unroll_inputs
 from benchmarks.unroll_inputs import VC3D, Collection
 from tracer.label_score import score_labelled_surfaces
 from tracer.phantom import Truth
-from tracer.score import score_surfaces
+from tracer.score import score_surfaces, vertex_areas, wrap_offsets
 from tracer.surface import Surface
 from tracer.unroll import Patches, UnrollParams, find_suspects, unroll
 from tracer.unroll.inpaint import FILLED
@@ -193,6 +193,7 @@ def _quality(given: Collection, surfaces: list[Surface], result: UnrollResult) -
         "coverage": scored.coverage,
         "coverage / that of the patches": scored.coverage / own.coverage,
         "switch_rate": scored.switch_rate,
+        "switch_rate on the sheet": _switched_on_sheet(surfaces, given.truth),
         "distance_median": scored.distance_median,
         "distance_p95": scored.distance_p95,
         "length distortion, median": scored.length_distortion,
@@ -213,6 +214,24 @@ def _quality(given: Collection, surfaces: list[Surface], result: UnrollResult) -
             "hole_p95": float(np.percentile(off, 95)),
         }
     return figures
+
+
+def _switched_on_sheet(surfaces: list[Surface], truth: Truth) -> float:
+    """Return the share of the area on a wrong wrap, of what is not beyond the sheet's ends.
+
+    Patches on a case or a lining have no true wrap; they count in ``switch_rate``.
+    """
+    switched = area = 0.0
+    for surface in surfaces:
+        points = np.where(surface.valid[..., None], surface.points_xyz, np.nan).astype(np.float64)
+        located = truth.locate(points)
+        there = truth.is_inside(points, located) & surface.valid
+        if there.any():
+            shares = vertex_areas(surface.quad_areas())
+            offsets = wrap_offsets(located, there, surface.step, shares)
+            switched += float(shares[there & (offsets != 0)].sum())
+            area += float(shares[there].sum())
+    return switched / area if area else 0.0
 
 
 def _stored() -> Figures:

@@ -383,7 +383,7 @@ class _Run:
         ]
         self._item += len(tasks)
         outcomes: dict[int, SeedOutcome] = {}
-        for index, grown in self._workers.run(grow_or_explain, tasks):
+        for index, grown in self._workers.run(grow_or_explain, tasks, ordered=True):
             outcomes[index] = save_grown(tasks[index], *grown)
             report()
         names = []

@@ -2,8 +2,8 @@
 
 The result of item i depends on the volume, the parameters and (rng_seed, i) only, never on workers
 or scheduling. A worker hands back the patch it grew, and the process that was started saves it as
-soon as it arrives: an interruption loses what is being grown only, and a task that is done twice,
-because its worker died, is saved once.
+soon as those before it are there: an interruption loses what is being grown only, and a task that
+is done twice, because its worker died, is saved once.
 """
 
 import contextlib
@@ -288,7 +288,8 @@ def _grow_all(
         return [save_grown(tasks[0], *grow(tasks[0]))]
     found = {task.index: saved[task.index] for task in tasks if task.index in saved}
     left = [task for task in tasks if task.index not in found]
-    for k, grown in run_tasks(grow_or_explain, left, workers):
+    # in order, so that names have the order of the seeds, which later stages go by
+    for k, grown in run_tasks(grow_or_explain, left, workers, ordered=True):
         found[left[k].index] = save_grown(left[k], *grown)
         n_saved = sum(o.name is not None for o in found.values())
         progress(len(found), len(tasks), f"{n_saved} patches")

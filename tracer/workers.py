@@ -279,7 +279,11 @@ def executor_of(workers: int | Executor) -> Iterator[Executor]:
 
 
 def run_tasks(
-    function: Callable[[T], R], tasks: Iterable[T], workers: int | Executor
+    function: Callable[[T], R],
+    tasks: Iterable[T],
+    workers: int | Executor,
+    *,
+    ordered: bool = False,
 ) -> Iterator[tuple[int, R]]:
     """Yield (task index, result) as tasks finish, from a pool of its own or a given one.
 
@@ -291,6 +295,8 @@ def run_tasks(
         Picklable inputs.
     workers : int or Executor
         Number of processes, 1 running everything here; or an executor.
+    ordered : bool
+        Yield in the order of the tasks.
 
     Yields
     ------
@@ -305,4 +311,4 @@ def run_tasks(
         If a worker was killed, for instance because memory ran out.
     """
     with executor_of(workers) as pool:
-        yield from pool.run(function, tasks)
+        yield from pool.run(function, tasks, ordered=ordered)

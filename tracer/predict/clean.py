@@ -23,10 +23,11 @@ class CleanParams(Params):
         default=170, ge=1, le=255, description="Least value of the prediction that counts as sheet."
     )
     hole_radius: int = Field(
-        default=6,
+        default=3,
         ge=0,
         le=32,
-        description="Radius in voxels of the holes closed along the sheet; 0: none.",
+        description="Radius in voxels of the holes closed along the sheet; 0: none. Beyond half "
+        "the gap between wraps it joins them.",
     )
     thin: bool = Field(default=False, description="Reduce sheets to a band around their middle.")
     half_width: float = Field(

@@ -75,20 +75,52 @@ ROWS = (
         "unroll VC3D's 248 patches: coverage of the recto / switches, share of the area",
         "**{unroll/reference, prediction/coverage:.3f}** / "
         "{unroll/reference, prediction/switch_rate:.3f}",
-        "0.258 (its trace) / 0",
+        "{trace/VC3D's patches, VC3D/coverage:.3f} / "
+        "{trace/VC3D's patches, VC3D/switch_rate:.3f} (its trace)",
         "0.99 / 0.001",
     ),
     Row(
         "the same: distance to the mid-line, median, voxels / CPU-s",
         "{unroll/reference, prediction/distance_median:.2f} / "
         "{unroll/reference, prediction/cpu_s:.0f}",
-        "0.35 / 101 (its trace)",
+        "{trace/VC3D's patches, VC3D/distance_median:.2f} / "
+        "{trace/VC3D's patches, VC3D/cpu_s:.0f} (its trace)",
         "0.2 / 12",
     ),
     Row(
         "the same, without the prediction: coverage (the patches': "
         "{unroll/reference/coverage_of_patches:.3f})",
         "{unroll/reference/coverage:.3f}",
+    ),
+    Row(
+        "trace VC3D's patches: coverage / of what they cover (holes left open) / switches",
+        "**{trace/VC3D's patches/coverage:.3f}** / "
+        "{trace/VC3D's patches/coverage / that of the patches:.2f} "
+        "({trace/VC3D's patches/on patches, coverage / that of the patches:.2f}) / "
+        "{trace/VC3D's patches/switch_rate:.3f}",
+        "{trace/VC3D's patches, VC3D/coverage:.3f} / "
+        "{trace/VC3D's patches, VC3D/coverage / that of the patches:.2f} / "
+        "{trace/VC3D's patches, VC3D/switch_rate:.3f}",
+        "- / 0.95 / 0.001",
+    ),
+    Row(
+        "the same, CPU-s",
+        "{trace/VC3D's patches/cpu_s:.0f}",
+        "{trace/VC3D's patches, VC3D/cpu_s:.0f}",
+        "10",
+    ),
+    Row(
+        "a `hard` phantom, 400 patches of which a quarter jumps: unroll, coverage / switches",
+        "{unroll/grown, hard, prediction/coverage:.3f} / "
+        "{unroll/grown, hard, prediction/switch_rate:.3f}",
+        "-",
+        "- / 0.001",
+    ),
+    Row(
+        "the same: trace, coverage / switches",
+        "{trace/grown, hard/coverage:.3f} / {trace/grown, hard/switch_rate:.4f}",
+        "-",
+        "- / 0.001",
     ),
     Row(
         "planted jumps found, of 30 % of 250 patches",
@@ -136,6 +168,14 @@ ROWS = (
         "{render/vc3d, threads 1/in process speed / VC3D:.1f}",
         "1",
         "2",
+    ),
+    Row(
+        "peak memory where the volume is {memory/normal/times:.0f} times as large: "
+        "seed / unroll / render, times",
+        "{memory/normal/seed, grow:.2f} / {memory/normal/unroll, grow:.2f} / "
+        "{memory/normal/render, grow:.2f}",
+        "-",
+        "1",
     ),
 )
 

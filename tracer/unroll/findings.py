@@ -18,8 +18,6 @@ from tracer.unroll.suspects import Suspect, find_suspects
 if TYPE_CHECKING:
     from tracer.unroll.stage import Solved, Unrolled
 
-_MOST_PICTURES = 60  # suspects with a picture; the others are listed
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Findings:
@@ -92,7 +90,7 @@ def draw_suspects(
     *,
     pictures: bool,
 ) -> tuple[bytes | None, ...]:
-    """Return a PNG for each of the first suspects.
+    """Return a PNG for each suspect.
 
     Parameters
     ----------
@@ -115,7 +113,7 @@ def draw_suspects(
     drawn: list[bytes | None] = [None] * len(suspects)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "suspect.png"
-        for number, suspect in enumerate(suspects[:_MOST_PICTURES] if pictures else ()):
+        for number, suspect in enumerate(suspects if pictures else ()):
             suspect_picture(suspect, solved, path, prediction=prediction, threshold=threshold)
             drawn[number] = path.read_bytes()
     return tuple(drawn)

@@ -257,9 +257,9 @@ def suspect_picture(
     offset = points[near].astype(np.float64) - centre
     flat = np.stack([offset @ along, -(offset @ up)], axis=1)
     scale = _WINDOW_PIXELS / (2 * _HALF_WINDOW)
+    drawn = np.abs(offset @ across) <= _SLAB
     pixel = np.full((len(points), 2), np.nan)
-    pixel[near] = (flat + _HALF_WINDOW) * scale
-    pixel[near[np.abs(offset @ across) > _SLAB]] = np.nan
+    pixel[near[drawn]] = (flat[drawn] + _HALF_WINDOW) * scale
 
     def place(x: float, y: float) -> NDArray[np.float64]:
         return np.asarray(
@@ -267,9 +267,10 @@ def suspect_picture(
         )
 
     image, draw = _canvas(np.array([_WINDOW_PIXELS] * 2), prediction, threshold, place)
-    colours = rainbow(np.floor(layout.winding - np.nanmin(layout.winding)) + 0.01)
-    drawn = np.isfinite(pixel[patches.edges]).all(axis=(1, 2))
-    edges = np.flatnonzero(drawn)
+    colours = np.zeros((len(points), 3), np.uint8)
+    colours[near] = rainbow(np.floor(layout.winding[near] - np.nanmin(layout.winding)) + 0.01)
+    shown = np.isfinite(pixel[:, 0])
+    edges = np.flatnonzero(shown[patches.edges].all(axis=1))
     edges = edges[np.argsort(patches.grid[patches.edges[edges, 0], 0] == own, kind="stable")]
     for edge in edges.tolist():
         i, j = patches.edges[edge].tolist()

@@ -3,7 +3,8 @@
     python -m benchmarks.bench_unroll [--tiny] [--only CASE] [--long]
 
 ``vc3d`` are VC3D's 248 patches of the reference phantom, of which 24 jump; ``grown`` are ours on
-phantoms of 384³, with and without growth's defences; ``planted`` are cut out of the true recto of
+phantoms of 384³, with and without growth's defences, on labelled sheets of a real scroll and on a
+wound battery (:mod:`benchmarks.battery`); ``planted`` are cut out of the true recto of
 the reference phantom (as high as ``times`` says), with planted jumps, missing discs or a missing
 belt. ``coverage of the patches`` is what they cover themselves. ``--long`` goes to a million
 vertices. Distances are to the recto; those of ``hole`` are of inpainted nodes only.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks import unroll_inputs
+from benchmarks import battery, unroll_inputs
 from benchmarks.unroll_inputs import VC3D, Collection
 from tracer.label_score import score_labelled_surfaces
 from tracer.phantom import Truth
@@ -43,7 +44,7 @@ class Case:
     kind : str
         "vc3d", "grown", "planted" or "stored" (VC3D's trace and fuse, only scored).
     level : str
-        Grown: "reference", "normal", "hard" or "labels".
+        Grown: "reference", "normal", "hard", "labels" or "battery".
     n : int
         Patches.
     jumping, missing, gap : float
@@ -102,6 +103,24 @@ CASES = (
         defended=False,
     ),
     Case(name="grown, labels", kind="grown", level="labels", n=240, min_area_cm=0.01),
+    Case(
+        name="grown, labels, prediction, step 10",
+        kind="grown",
+        level="labels",
+        n=240,
+        min_area_cm=0.01,
+        prediction=True,
+        step=10.0,
+    ),
+    Case(
+        name="grown, battery",
+        kind="grown",
+        level="battery",
+        n=400,
+        min_area_cm=0.002,
+        prediction=True,
+        step=10.0,
+    ),
     Case(name="250 planted, 10 % jump", n=250, jumping=0.1),
     Case(name="250 planted, 30 % jump", n=250, jumping=0.3),
     Case(name="250 planted, discs of 30 missing", n=250, missing=30.0),
@@ -168,7 +187,15 @@ def run(case: Case) -> Figures:
         figures |= _quality(given, surfaces, result)
     if given.labels is not None:
         labelled = score_labelled_surfaces(surfaces, Volume.open(given.labels))
-        figures["vertices on a label"] = labelled.labelled
+        figures |= {
+            "vertices on a label": labelled.labelled,
+            "of these on the component's main id": labelled.purity,
+            "ids": len({one.main_id for one in labelled.surfaces if one.n_labelled}),
+        }
+    if case.level == "battery":
+        windings = [surface.channels["winding"] for surface in surfaces]
+        figures |= {"turns": max(float(np.nanmax(w) - np.nanmin(w)) for w in windings)}
+        figures |= battery.score(surfaces, windings)
     if given.spliced:
         named = {
             s.patch

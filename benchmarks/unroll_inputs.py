@@ -1,4 +1,4 @@
-"""Collections to unroll: planted on a phantom's recto, grown on phantoms and labels, VC3D's.
+"""Collections to unroll: planted on a phantom's recto, VC3D's, grown on phantoms and real data.
 
 Grown patches are kept below ``bench/`` and grown anew when they are not there.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import growth_inputs
+from benchmarks.battery import battery
 from benchmarks.growth_inputs import VC3D, WORK
 from tracer.expand import ExpandLimits, expand
 from tracer.phantom import Truth
@@ -72,8 +73,12 @@ def tall(truth: Truth, times: float) -> Truth:
 def grown(
     level: str, count: int, *, defended: bool = True, min_area_cm: float = 0.02
 ) -> Collection:
-    """Return patches grown on a phantom of 384³, or on the reference phantom or the labels."""
-    named = {"reference": growth_inputs.reference, "labels": growth_inputs.sheet_labels}
+    """Return patches grown on a phantom of 384³, or what else ``level`` names."""
+    named = {
+        "reference": growth_inputs.reference,
+        "labels": growth_inputs.sheet_labels,
+        "battery": battery,
+    }
     given = named[level]() if level in named else growth_inputs.phantom(level, 384)
     if given is None:
         raise FileNotFoundError(f"no data for {level}")
@@ -82,6 +87,7 @@ def grown(
     if not (paths / "done").exists():
         values = {"cache_root": str(WORK / "cache"), "generations": 30, "rng_seed": 1}
         values |= {"min_area_cm": min_area_cm, "tgt_overlap_count": 10}
+        values |= {"step_size": 10} if level == "battery" else {}  # it is 70 voxels high
         params = SeedParams.from_mapping(values if defended else {**values, **UNDEFENDED})
         volume = Volume.open(given.prediction)
         if given.points:

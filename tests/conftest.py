@@ -1,6 +1,7 @@
 """Settings shared by all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,10 @@ hypothesis.settings.load_profile("ci")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# A shell that runs the tests in the background ignores SIGINT, and processes inherit that: those
+# that a test interrupts would never end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -52,9 +52,25 @@ CALLS_PER_PATCH = 8  # x, y, z, two channels, meta.json twice, the name
 pytestmark = pytest.mark.slow
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def none_left_running():
+    """Kill what a failed test has started: it would slow down all others."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.communicate()
+
+
 def start(*words, code=None, **options):
     program = ["-m", "tracer.cli.main"] if code is None else ["-c", code]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *program, *map(str, words)],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
@@ -62,6 +78,8 @@ def start(*words, code=None, **options):
         text=True,
         **options,
     )
+    STARTED.append(process)
+    return process
 
 
 def finish(process):

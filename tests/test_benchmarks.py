@@ -18,6 +18,8 @@ def test_run__tiniest_cases(name, tmp_path, monkeypatch):
     assert module.TINY
     for case in module.TINY:
         found = module.run(case)
+        if not found and not growth_inputs.VC3D.is_dir():
+            pytest.skip(f"no reference data at {growth_inputs.VC3D}")
         assert found
         numbers = [value for value in found.values() if not isinstance(value, str)]
         assert all(math.isfinite(value) for value in numbers)

@@ -4,8 +4,9 @@ import numpy as np
 
 from tracer.surface import Surface
 from tracer.trace.params import TraceParams
-from tracer.trace.patches import FlatPatches, Suspicions, TracePatches
+from tracer.trace.patches import Suspicions, TracePatches
 from tracer.trace.state import begin_trace, make_work
+from tracer.unroll.flat_patches import FlatPatches
 
 STEP = 10.0
 PARAMS = {"src_step": STEP, "step": 2, "consensus_default_th": 6}

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from trace_cases import begun, plane
 from unroll_cases import patch
 
-from tracer.trace.holes import close_holes, finer
+from tracer.trace.holes import close_holes, finer, node_windings
 
 
 def sheet():
@@ -56,3 +57,16 @@ def test_finer__is_linear(shape):
     if shape[0] > 1:
         row, col = np.mgrid[: fine.shape[0], : fine.shape[1]] / 4.0 - 1.0
         assert np.allclose(fine, 2.0 * row + 3.0 * col)
+
+
+def test_node_windings__are_turns_of_the_layout():
+    trace, _, _, _, patches = begun([plane(0, 400, name="a")])
+    winding = node_windings(trace, patches)
+    x = trace.state.xyz[: winding.size, 0].reshape(winding.shape[::-1]).T
+    known = trace.state.status[: winding.size].reshape(winding.shape[::-1]).T > 0
+    np.testing.assert_allclose(winding[known], x[known] / 1000.0, atol=0.006)
+
+
+def test_node_windings__are_unknown_without_a_layout():
+    trace, _, _, _, patches = begun([plane(0, 400, name="a")], layout=False)
+    assert np.isnan(node_windings(trace, patches)).all()

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unroll_cases import patch, spiral, theta_of
+from unroll_cases import arc_of, patch, spiral, theta_of
 
+from tracer.surface import Surface
 from tracer.unroll import UnrollParams, unroll_collection, write_unrolled
+from tracer.unroll.flat_patches import lay_out_patches
 from tracer.unroll.output import REPORT
 from tracer.unroll.patches import patch_directories
 from tracer.unroll.resample import Sheet
@@ -43,6 +45,11 @@ def random_patches(n, *, jumping=(), keep=lambda theta, z: True):
                 )
             )
     return found
+
+
+def torn_below(theta, z):
+    """In the lower half the sheet is torn in two."""
+    return z > 260 or abs(theta - 3.3 * TURN) > 0.35 * TURN
 
 
 def save(surfaces, paths):
@@ -137,12 +144,7 @@ def test_write_unrolled__slabs_report_jumps_members_and_outlines(in_slabs, tmp_p
 
 
 def test_unroll_collection__groups_that_meet_further_up_become_one(tmp_path):
-    """In the lower half the sheet is torn in two; above it is whole."""
-
-    def keep(theta, z):
-        return z > 260 or abs(theta - 3.3 * TURN) > 0.35 * TURN
-
-    directories = save(random_patches(240, keep=keep), tmp_path / "paths")
+    directories = save(random_patches(240, keep=torn_below), tmp_path / "paths")
     result = unroll_collection(directories, SLABS)
     assert result.counts()["slabs"] >= 2
     unrolled = result.components[0]
@@ -153,6 +155,34 @@ def test_unroll_collection__groups_that_meet_further_up_become_one(tmp_path):
     assert (theta[low] < 2.9 * TURN).any()
     assert (theta[low] > 3.7 * TURN).any()
     assert np.ptp(unrolled.sheet.winding[there] - theta / TURN) < 0.1
+
+
+@pytest.mark.parametrize("memory_gb", [8.0, 0.02])
+@pytest.mark.parametrize("keep", [lambda theta, z: True, torn_below])
+def test_lay_out_patches__gives_turns_arc_lengths_and_jumps(tmp_path, memory_gb, keep):
+    jumping = (40, 90) if keep is not torn_below else ()
+    paths = tmp_path / "paths"
+    directories = save(random_patches(220, jumping=jumping, keep=keep), paths)
+    surfaces = {path.name: Surface.load(path) for path in directories}
+    params = UnrollParams(memory_gb=memory_gb)
+    flat, suspects = lay_out_patches(paths, surfaces, params)
+    assert {s.patch for s in suspects if s.kind == "jump"} == {f"patch_{k:03}" for k in jumping}
+    turns, arcs, heights, known, everything = [], [], [], 0, 0
+    for name, surface in surfaces.items():
+        there = surface.valid & (flat.component[name] == 0)
+        assert np.array_equal(there, np.isfinite(flat.winding[name]) & (flat.component[name] == 0))
+        points, uv = surface.points_xyz[there].astype(np.float64), flat.uv[name][there]
+        theta = theta_of(points)
+        turns.append(flat.winding[name][there] - theta / TURN)
+        arcs.append(uv[:, 0] - arc_of(theta))
+        heights.append(uv[:, 1] - points[:, 2])
+        known, everything = known + there.sum(), everything + surface.valid.sum()
+    assert known > 0.97 * everything
+    whole = np.round(np.concatenate(turns))
+    assert (whole == np.median(whole)).mean() > 0.998
+    for off in (arcs, heights):
+        all_off = np.concatenate(off)
+        assert np.percentile(np.abs(all_off - np.median(all_off)), 95) < 6.0
 
 
 @settings(max_examples=50, deadline=None)

@@ -78,6 +78,12 @@ class TraceParams(Params):
         "(where no suspects.json says so), refused where the layout has them on another wrap, and "
         "gaps are bridged.",
     )
+    memory_gb: float = Field(
+        8.0,
+        gt=0,
+        description="Memory that laying them out may take, about; beyond it that is done in slabs "
+        "along z.",
+    )
     both_ways: bool = Field(
         True, description="Grow towards the other end of the scroll as well, afterwards."
     )

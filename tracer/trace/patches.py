@@ -17,6 +17,7 @@ from tracer.surface import Surface
 
 if TYPE_CHECKING:
     from tracer.kernels.trace_state import PatchTable
+    from tracer.unroll.flat_patches import FlatPatches
 
 RESULTS = frozenset({"tracer trace", "tracer unroll", "vc_grow_seg_from_segments"})
 """Sources of surfaces that are made of patches and would be counted twice."""
@@ -46,25 +47,6 @@ class Suspicions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FlatPatches:
-    """All patches laid out in one plane, as `tracer unroll` does it.
-
-    Attributes
-    ----------
-    uv : mapping of str to ndarray of float32, shape (rows, cols, 2)
-        Along the sheet and along the axis, voxels, by patch; NaN where not known.
-    component : mapping of str to ndarray of int32, shape (rows, cols)
-        Parts of the layout that nothing connects; -1 where there is none.
-    winding : mapping of str to ndarray of float32, shape (rows, cols)
-        Turns; NaN where not known.
-    """
-
-    uv: Mapping[str, NDArray[np.float32]]
-    component: Mapping[str, NDArray[np.int32]]
-    winding: Mapping[str, NDArray[np.float32]]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TracePatches:
     """Patches ready to be traced; a patch that was cut is there once for each piece.
 
@@ -86,7 +68,7 @@ class TracePatches:
     surfaces: tuple[Surface, ...]
     approved: frozenset[str]
     suspicions: Suspicions
-    layout: FlatPatches | None = None
+    layout: "FlatPatches | None" = None
 
     def table(self, spacing: float, seed: int = -1) -> "PatchTable":
         """Return the patches as kernels take them.
@@ -183,13 +165,17 @@ def _cells_per_voxel(surface: Surface) -> float:
     return float(np.sqrt(sx * sy))
 
 
-def load_surfaces(paths: Path) -> dict[str, Surface]:
+def load_surfaces(
+    paths: Path, heights: tuple[float, float] = (-np.inf, np.inf)
+) -> dict[str, Surface]:
     """Return the patches of a collection that a trace may use.
 
     Parameters
     ----------
     paths : Path
         The collection.
+    heights : tuple of float
+        Lowest and highest z of the trace, voxels; patches that do not reach there are left out.
 
     Returns
     -------
@@ -223,10 +209,13 @@ def load_surfaces(paths: Path) -> dict[str, Surface]:
         except (TracerError, OSError) as error:
             warnings.warn(f"{error}; left out", TracerWarning, stacklevel=2)
             continue
-        if surface.valid_quads.any():
+        z = surface.points_xyz[surface.valid][:, 2]
+        between = len(z) > 0 and z.max() >= heights[0] and z.min() <= heights[1]
+        if between and surface.valid_quads.any():
             found[name] = surface
     if not found:
-        raise CollectionError(f"{paths}: no usable patch; grow some with 'tracer expand'")
+        where = " at these heights" if np.isfinite(heights).any() else ""
+        raise CollectionError(f"{paths}: no usable patch{where}; grow some with 'tracer expand'")
     return found
 
 
@@ -308,13 +297,19 @@ def read_suspects(files: Iterable[Path], names: Iterable[str]) -> Suspicions:
     return _suspicions(entries, known, tuple(str(path) for path in files))
 
 
-def check_windings(surfaces: Mapping[str, Surface]) -> tuple[Suspicions, FlatPatches | None]:
+def check_windings(
+    paths: Path, surfaces: Mapping[str, Surface], memory_gb: float
+) -> tuple[Suspicions, "FlatPatches | None"]:
     """Return where patches jump, and their layout, by the winding of all against one another.
 
     Parameters
     ----------
+    paths : Path
+        The collection.
     surfaces : mapping of str to Surface
-        The patches.
+        Its patches that count, by name.
+    memory_gb : float
+        Beyond it the layout is solved in slabs along z.
 
     Returns
     -------
@@ -328,15 +323,12 @@ def check_windings(surfaces: Mapping[str, Surface]) -> tuple[Suspicions, FlatPat
     TracerWarning
         If the patches cannot be laid out; nothing is suspected then.
     """
+    from tracer.unroll.flat_patches import lay_out_patches
     from tracer.unroll.params import UnrollParams
-    from tracer.unroll.patches import Patches
-    from tracer.unroll.stage import solve
-    from tracer.unroll.suspects import find_suspects
 
-    patches = Patches.from_surfaces(list(surfaces.values()), list(surfaces))
+    params = UnrollParams(memory_gb=memory_gb)
     try:
-        solved = solve(patches, UnrollParams())
-        found = find_suspects(solved)
+        layout, found = lay_out_patches(paths, surfaces, params)
     except TracerError as error:
         warnings.warn(
             f"windings cannot be checked ({error}); only local contradictions stop the trace",
@@ -345,18 +337,7 @@ def check_windings(surfaces: Mapping[str, Surface]) -> tuple[Suspicions, FlatPat
         )
         return Suspicions(), None
     entries = [{"kind": s.kind, "patch": s.patch, "cells": s.cells} for s in found]
-    uv = {name: np.full((*s.shape, 2), np.nan, np.float32) for name, s in surfaces.items()}
-    winding = {name: np.full(s.shape, np.nan, np.float32) for name, s in surfaces.items()}
-    component = {name: np.full(s.shape, -1, np.int32) for name, s in surfaces.items()}
-    bounds = np.searchsorted(patches.grid[:, 0], np.arange(len(surfaces) + 1))
-    for i, name in enumerate(patches.names):
-        mine = slice(bounds[i], bounds[i + 1])
-        rows, cols = patches.grid[mine, 1], patches.grid[mine, 2]
-        uv[name][rows, cols] = solved.plane.uv[mine]
-        component[name][rows, cols] = solved.layout.component[mine]
-        winding[name][rows, cols] = solved.layout.winding[mine] / (2.0 * np.pi)
-    suspicions = _suspicions(entries, frozenset(surfaces), ("winding check",))
-    return suspicions, FlatPatches(uv=uv, component=component, winding=winding)
+    return _suspicions(entries, frozenset(surfaces), ("winding check",)), layout
 
 
 def _suspicions(
@@ -383,7 +364,7 @@ def cut_patches(
     suspicions: Suspicions,
     *,
     keep: str = "",
-    layout: FlatPatches | None = None,
+    layout: "FlatPatches | None" = None,
 ) -> TracePatches:
     """Return patches without the cells under suspicion; what falls apart becomes several.
 

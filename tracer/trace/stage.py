@@ -110,11 +110,11 @@ def prepare_patches(
     TracePatches
         Without defective ones.
     """
-    surfaces = load_surfaces(paths)
+    surfaces = load_surfaces(paths, params.heights())
     files = find_suspects_files(paths) if suspects is None else [suspects]
     suspicions, layout = Suspicions(), None
     if params.winding_check:
-        suspicions, layout = check_windings(surfaces)
+        suspicions, layout = check_windings(paths, surfaces, params.memory_gb)
     if files:
         suspicions = read_suspects(files, surfaces)
     return cut_patches(surfaces, suspicions, keep=seed_patch, layout=layout)

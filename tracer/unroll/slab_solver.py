@@ -65,6 +65,10 @@ class SlabSolver:
     ----------
     n_slabs : int
         How many there are.
+    groups : Groups
+        Groups of components, so far.
+    group_of : ndarray of int64, shape (components,)
+        Group of each component of the slab that was solved last.
     """
 
     def __init__(
@@ -77,10 +81,10 @@ class SlabSolver:
         self.n_slabs = len(slabs)
         self._extents, self._slabs, self._params, self._axis = extents, slabs, params, axis
         self._number_of = {path.name: index for index, path in enumerate(extents.directories)}
-        self._groups = Groups()
+        self.groups = Groups()
         self._below = _Known.none()
         self._handedness = 0
-        self._group_of: NDArray[np.int64] = np.empty(0, np.int64)
+        self.group_of: NDArray[np.int64] = np.empty(0, np.int64)
         self._bridges: list[tuple[int, int, int]] = []
         self._pieces: list[Piece] = []
         self._findings = SlabFindings()
@@ -126,7 +130,7 @@ class SlabSolver:
         self._findings.add(
             solved,
             components,
-            self._group_of,
+            self.group_of,
             self.core(number),
             lambda suspects: draw_suspects(
                 suspects, solved, prediction, self._params.threshold, pictures=pictures
@@ -166,7 +170,7 @@ class SlabSolver:
         at = np.minimum(np.searchsorted(below.vertex, keys), len(below.vertex) - 1)
         vertex = np.flatnonzero(below.vertex[at] == keys)
         at = at[vertex]
-        root, turns, shift = self._groups.towards_roots(below.group[at])
+        root, turns, shift = self.groups.towards_roots(below.group[at])
         return _Known(
             vertex=vertex, group=root, winding=below.winding[at] + turns, uv=below.uv[at] + shift
         )
@@ -186,16 +190,16 @@ class SlabSolver:
         self._handedness = layout.handedness
         component = layout.component[shared.vertex]
         rise = np.zeros(layout.n_components, np.int64)
-        self._group_of = np.empty(layout.n_components, np.int64)
+        self.group_of = np.empty(layout.n_components, np.int64)
         self._bridges = []
         for number in range(layout.n_components):
             of_it = component == number
             turns = np.round(shared.winding - layout.winding[shared.vertex])[of_it]
             votes = _votes(shared.group[of_it], turns)
             if not votes:
-                self._group_of[number] = self._groups.add()
+                self.group_of[number] = self.groups.add()
                 continue
-            self._group_of[number], rise[number] = votes[0]
+            self.group_of[number], rise[number] = votes[0]
             self._bridges += [
                 (number, group, int(rise[number]) - turn)
                 for group, turn in votes[1:]
@@ -208,7 +212,7 @@ class SlabSolver:
     def _pins(self, layout: Layout, shared: _Known) -> Pins | None:
         """Return the shared vertices on which both slabs agree."""
         component = layout.component[shared.vertex]
-        agree = (component >= 0) & (self._group_of[component] == shared.group)
+        agree = (component >= 0) & (self.group_of[component] == shared.group)
         agree &= np.abs(layout.winding[shared.vertex] - shared.winding) < _AGREE
         if not agree.any():
             return None
@@ -220,8 +224,8 @@ class SlabSolver:
         component = layout.component[shared.vertex]
         joined = False
         for number, group, turns in self._bridges:
-            root, _ = self._groups.find(int(self._group_of[number]))
-            other, _ = self._groups.find(group)
+            root, _ = self.groups.find(int(self.group_of[number]))
+            other, _ = self.groups.find(group)
             mine = (component == number) & (shared.group == group)
             rise = layout.winding[shared.vertex] - shared.winding
             mine &= np.abs(rise - turns) < _AGREE
@@ -229,16 +233,16 @@ class SlabSolver:
                 continue
             moved = np.median(solved.plane.uv[shared.vertex[mine]] - shared.uv[mine], axis=0)
             u, v = (np.round(moved / self._params.step) * self._params.step).tolist()
-            self._groups.join(int(self._group_of[number]), group, Frame(turns, u, v))
+            self.groups.join(int(self.group_of[number]), group, Frame(turns, u, v))
             joined = True
         if not joined:
             return solved
-        root_of, rises, shifts = self._groups.towards_roots(self._group_of)
+        root_of, rises, shifts = self.groups.towards_roots(self.group_of)
         inside = np.flatnonzero(layout.component >= 0)
         winding, start = layout.winding.copy(), solved.plane.uv.copy()
         winding[inside] += rises[layout.component[inside]]
         start[inside] += shifts[layout.component[inside]]
-        self._group_of = root_of
+        self.group_of = root_of
         layout = dataclasses.replace(layout, winding=winding)
         plane = flatten(
             solved.patches,
@@ -262,7 +266,7 @@ class SlabSolver:
         for number in np.flatnonzero(sizes >= smallest).tolist():
             sheet = resample(solved.patches, layout, solved.plane, number, self._params.step)
             if sheet.valid.any():
-                group = int(self._group_of[number])
+                group = int(self.group_of[number])
                 self._pieces.append(Piece(group=group, sheet=light(sheet), z_ramps=ramps))
                 state = np.zeros(sheet.valid.shape, np.uint8)
                 components.append(
@@ -282,7 +286,7 @@ class SlabSolver:
             kept = kept[order]
             self._below = _Known(
                 vertex=keys[order],
-                group=self._group_of[layout.component[kept]],
+                group=self.group_of[layout.component[kept]],
                 winding=layout.winding[kept],
                 uv=solved.plane.uv[kept],
             )
@@ -318,7 +322,7 @@ class SlabSolver:
         for number, (root, size) in enumerate(sizes.items()):
             pieces = [piece for piece in self._pieces if root_of[piece.group] == root]
             if pieces and size >= smallest:
-                components.append(finish(merge_pieces(pieces, self._groups), number, size))
+                components.append(finish(merge_pieces(pieces, self.groups), number, size))
         return UnrollResult(
             axis=self._axis,
             components=tuple(components),
@@ -339,7 +343,7 @@ class SlabSolver:
 
     def _roots(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the root of every group, and what is added to U and V to get there."""
-        root_of, _, shifts = self._groups.towards_roots(np.arange(len(self._groups.parents)))
+        root_of, _, shifts = self.groups.towards_roots(np.arange(len(self.groups.parents)))
         return root_of, shifts
 
 

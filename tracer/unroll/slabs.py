@@ -57,7 +57,7 @@ def unroll_collection(
     CollectionError
         If there is nothing to unroll.
     """
-    solver = _slab_solver(directories, params, axis)
+    solver = slab_solver(directories, params, axis)
     if solver is None:
         patches = load_patches(directories)
         return unroll(patches, params, axis=axis, prediction=prediction, progress=progress)
@@ -111,7 +111,7 @@ def suspects_of_collection(
     CollectionError
         If no patch has a single quad.
     """
-    solver = _slab_solver(directories, params, axis)
+    solver = slab_solver(directories, params, axis)
     if solver is None:
         solved = solve(load_patches(directories), params, axis=axis, progress=progress)
         found = find_all(
@@ -128,10 +128,25 @@ def suspects_of_collection(
     return solver.findings(), dict(masked)
 
 
-def _slab_solver(
-    directories: Sequence[Path], params: UnrollParams, axis: Axis | None
+def slab_solver(
+    directories: Sequence[Path], params: UnrollParams, axis: Axis | None = None
 ) -> SlabSolver | None:
-    """Return what solves a collection in slabs; None where it fits into memory at once."""
+    """Return what solves a collection in slabs; None where it fits into memory at once.
+
+    Parameters
+    ----------
+    directories : sequence of Path
+        Surface directories.
+    params : UnrollParams
+        Parameters.
+    axis : Axis, optional
+        The scroll's axis; estimated from the patches where omitted.
+
+    Returns
+    -------
+    SlabSolver or None
+        Before its first slab.
+    """
     extents = Extents.read(directories)
     most = params.memory_gb * 1e9 / BYTES_PER_VERTEX
     slabs = plan_slabs(extents, most)

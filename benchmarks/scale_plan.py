@@ -101,7 +101,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"| a worker of seed, expand or predict | {one.memory_gb['a worker']:.1f} |",
         f"| unroll, in slabs of `memory_gb` | {one.memory_gb['unroll']:.0f} |",
         f"| unroll, all patches at once | {one.unroll_whole_gb:.0f} |",
-        f"| trace, which lays out all patches at once | {other.memory_gb['trace']:.0f} |",
+        f"| trace: a slab, and all patches | {other.memory_gb['trace']:.0f} |",
         f"| render | {one.memory_gb['render']:.1f} |",
         "",
         "| disk | GB |",

@@ -29,6 +29,8 @@ class Measured:
         With a prediction.
     trace_cpu_s_per_vertex : float
         One trace, per vertex of the patches.
+    trace_bytes_per_vertex : float
+        The patches, their layout and their index, besides the slab that is being laid out.
     fuse_cpu_s_per_vertex, winding_cpu_s_per_vertex : float
         Of the traces.
     check_cpu_s_per_patch : float
@@ -52,6 +54,7 @@ class Measured:
     unroll_cpu_s_per_vertex: float = 1.6e-4
     unroll_bytes_per_vertex: float = 3.2e3
     trace_cpu_s_per_vertex: float = 2.0e-4
+    trace_bytes_per_vertex: float = 300.0
     fuse_cpu_s_per_vertex: float = 3.5e-5
     winding_cpu_s_per_vertex: float = 1.2e-6
     check_cpu_s_per_patch: float = 0.045
@@ -155,7 +158,7 @@ def estimate(
     way : str
         ``unroll`` or ``trace``.
     memory_gb : float
-        What unrolling may take; larger collections go in slabs.
+        What laying patches out may take; larger collections go in slabs.
     measured : Measured
         Costs of a unit of work.
 
@@ -185,6 +188,8 @@ def estimate(
     cpu_s["render"] = pixels / m.render_pixels_per_cpu_s
     cpu_s["check"] = n_patches * m.check_cpu_s_per_patch
     whole_gb = vertices * m.unroll_bytes_per_vertex / 1e9
+    slab_gb = min(whole_gb, memory_gb)
+    held_gb = vertices * m.trace_bytes_per_vertex / 1e9 if way == "trace" else 0.0
     return Estimate(
         sheet_cm2=sheet_cm2,
         patch_cm2=patch_cm2,
@@ -194,9 +199,7 @@ def estimate(
         serial_hours=n_patches * m.expand_main_cpu_s_per_patch / 3600,
         memory_gb={
             "a worker": m.worker_gb,
-            "trace" if way == "trace" else "unroll": whole_gb
-            if way == "trace"
-            else min(whole_gb, memory_gb),
+            way: slab_gb + held_gb,
             "render": m.render_gb,
         },
         unroll_whole_gb=whole_gb,

@@ -217,6 +217,7 @@ def _add_trace(plan: _Plan, prediction: str, paths: Path) -> Path:
         into = out / "traces" / end
         words = ["trace", prediction, paths, into, plan.file("trace"), paths / LARGEST]
         words += ["--flip-x"] if end == "backward" else []
+        words += [] if "both_ways" in plan.params.trace else ["--no-both-ways"]
         pattern = f"traces/{end}/auto_trace_*"
         plan.add(name, words, ("expand",), into, by_hand=paths, replaces=True, surfaces=pattern)
         traces.append(str(out / pattern))

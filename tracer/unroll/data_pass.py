@@ -210,7 +210,7 @@ def _middles(
         at, along = points[rows][use], normals[rows][use]
         rays = at[:, None] + offsets[None, :, None] * along[:, None]
         profile = sample_foreground(volume, rays.reshape(-1, 3), threshold)
-        found, thickness = _nearest_run(profile.reshape(len(at), -1), offsets)
+        found, thickness = _nearest_run(profile.reshape(len(at), len(offsets)), offsets)
         middle[rows][use], width[rows][use] = found, thickness
     seen = np.isfinite(width)
     if not seen.any():

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from array_volume import ArrayVolume
 from trace_cases import begun, plane
 from unroll_cases import patch
 
-from tracer.trace.holes import close_holes, finer, node_windings
+from tracer.trace.holes import close_holes, finer, node_windings, pull_holes
 
 
 def sheet():
@@ -45,6 +46,24 @@ def test_close_holes__does_not_join_two_wraps():
     points[3:10, 19:21] = np.nan
     _, state = close_holes(points, np.full(points.shape[:2], np.nan), 10.0, 60.0)
     assert not (state == 80).any()
+
+
+def band(middle):
+    """Return a prediction five voxels thick at y = middle."""
+    array = np.zeros((140, 80, 140), np.uint8)
+    array[:, middle - 2 : middle + 3] = 255
+    return ArrayVolume(array)
+
+
+@pytest.mark.parametrize(("middle", "expected"), [(40, 40.0), (60, 41.5)])
+def test_pull_holes__moves_what_was_filled_if_the_trace_is_on_the_prediction(middle, expected):
+    z, x = np.meshgrid(*2 * (np.arange(12) * 10.0 + 15,), indexing="ij")
+    points = np.stack([x, np.full_like(x, 41.5), z], axis=-1).astype(np.float32)
+    state = np.full((12, 12), 100, np.uint8)
+    state[4:7, 4:8] = 80
+    pulled = pull_holes(points, state, band(middle), 10.0, threshold=1, gap=24.0)
+    np.testing.assert_allclose(pulled[state == 80][:, 1], expected, atol=0.1)
+    np.testing.assert_array_equal(pulled[state == 100], points[state == 100])
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (3, 5)])

@@ -6,9 +6,17 @@ from numpy.typing import NDArray
 from tracer.kernels.trace_state import SUPPORTED
 from tracer.trace.patches import TracePatches
 from tracer.trace.state import Trace
-from tracer.unroll.inpaint import DATA, NOTHING, fill_winding, inpaint
+from tracer.unroll.data_pass import (
+    PredictionVolume,
+    pull_to_prediction,
+    safe_reach,
+    sample_foreground,
+)
+from tracer.unroll.inpaint import DATA, FILLED, NOTHING, fill_winding, inpaint
 from tracer.unroll.resample import Sheet
 
+_REACH = 5.0  # voxels that what closes a hole may be off
+_ON_PREDICTION = 0.5  # share of a trace on the prediction; with less it was made of something else
 _STRETCH = 1.5  # of the step; what closes a hole and is stretched more has missed the sheet
 
 
@@ -74,17 +82,7 @@ def close_holes(
     most = int(max_hole / step)
     if most < 1 or min(valid.shape) < 3:
         return points_xyz, state
-    nothing = np.zeros(0, np.int64)
-    sheet = Sheet(
-        points_xyz=points_xyz.astype(np.float64),
-        winding=winding if np.isfinite(winding).all() else np.zeros(valid.shape),
-        confidence=valid.astype(np.float32),
-        agreeing=valid.astype(np.float32),
-        origin_uv=(0.0, 0.0),
-        step=step,
-        outliers=nothing,
-        samples=nothing,
-    )
+    sheet = _as_sheet(points_xyz, winding, step)
     done, found = inpaint(sheet, widest=most, margin=0)
     filled = (found > 0) & ~valid & (np.nan_to_num(done.points_xyz[..., 2]) > 0.0)
     torn = filled & _is_torn(np.where(filled[..., None], done.points_xyz, sheet.points_xyz), step)
@@ -96,6 +94,70 @@ def close_holes(
     state[filled] = found[filled]
     points = np.where(filled[..., None], done.points_xyz, points_xyz).astype(np.float32)
     return points, state
+
+
+def pull_holes(
+    points_xyz: NDArray[np.float32],
+    state: NDArray[np.uint8],
+    prediction: PredictionVolume,
+    step: float,
+    *,
+    threshold: int,
+    gap: float,
+) -> NDArray[np.float32]:
+    """Return points with what closes holes moved to the middle of the predicted sheet.
+
+    Parameters
+    ----------
+    points_xyz : ndarray of float32, shape (rows, cols, 3)
+        Points of a trace with its holes closed.
+    state : ndarray of uint8, shape (rows, cols)
+        100 on patches, 80 filled, 0 none.
+    prediction : PredictionVolume
+        Surface prediction. Where the patches do not lie on it nothing is moved.
+    step : float
+        Distance of neighbouring points, voxels.
+    threshold : int
+        Lowest value that counts as sheet.
+    gap : float
+        Usual distance of neighbouring wraps, voxels; NaN where unknown.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, cols, 3)
+        Points on patches are unchanged, as are those that find no sheet or would be torn off.
+    """
+    filled, known = state == FILLED, points_xyz[state == DATA].astype(np.float64)
+    if not filled.any():
+        return points_xyz
+    if np.mean(sample_foreground(prediction, known, threshold) >= 0.5) < _ON_PREDICTION:
+        return points_xyz
+    moved, _ = pull_to_prediction(
+        _as_sheet(points_xyz, np.zeros(state.shape), step),
+        state,
+        prediction,
+        threshold=threshold,
+        reach=safe_reach(_REACH, gap),
+    )
+    points = np.where(filled[..., None], moved.points_xyz, points_xyz)
+    torn = filled & _is_torn(points, step)
+    return np.where(torn[..., None], points_xyz, points).astype(np.float32)
+
+
+def _as_sheet(points_xyz: NDArray[np.float32], winding: NDArray[np.float64], step: float) -> Sheet:
+    """Return points of a trace as the surfaces of `unroll` are; NaN windings become 0."""
+    valid = np.isfinite(points_xyz[..., 0])
+    nothing = np.zeros(0, np.int64)
+    return Sheet(
+        points_xyz=points_xyz.astype(np.float64),
+        winding=winding if np.isfinite(winding).all() else np.zeros(valid.shape),
+        confidence=valid.astype(np.float32),
+        agreeing=valid.astype(np.float32),
+        origin_uv=(0.0, 0.0),
+        step=step,
+        outliers=nothing,
+        samples=nothing,
+    )
 
 
 def drop_torn(

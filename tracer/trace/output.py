@@ -10,10 +10,11 @@ from tracer.kernels.trace_bridge import fill_from_layout
 from tracer.kernels.trace_output import fill_surface
 from tracer.kernels.trace_state import SUPPORTED, SUPPORTS, PatchTable, TraceWork
 from tracer.surface import Surface
-from tracer.trace.holes import close_holes, drop_torn, finer, node_windings
+from tracer.trace.holes import close_holes, drop_torn, finer, node_windings, pull_holes
 from tracer.trace.params import TraceParams
 from tracer.trace.patches import TracePatches
 from tracer.trace.state import Trace
+from tracer.unroll.data_pass import PredictionVolume
 from tracer.unroll.inpaint import DATA
 
 _REACH = 2  # coarse cells from a node within which the layout is asked for points
@@ -25,6 +26,7 @@ def trace_surface(
     work: TraceWork,
     params: TraceParams,
     patches: TracePatches | None = None,
+    prediction: PredictionVolume | None = None,
 ) -> Surface:
     """Return the fine surface of a trace.
 
@@ -40,6 +42,8 @@ def trace_surface(
         Parameters.
     patches : TracePatches, optional
         The patches with their layout; holes are closed where it is given.
+    prediction : PredictionVolume, optional
+        The volume that the patches were grown on; what closes holes is moved to its sheets.
 
     Returns
     -------
@@ -91,6 +95,13 @@ def trace_surface(
     if patches is not None and params.max_hole > 0:
         winding = finer(node_windings(trace, patches), step)
         xyz, filled_state = close_holes(xyz, winding, params.src_step, params.max_hole)
+        if prediction is not None:
+            gap = patches.layout.gap if patches.layout is not None else float("nan")
+            xyz = pull_holes(
+                *(xyz, filled_state, prediction, params.src_step),
+                threshold=params.threshold,
+                gap=gap,
+            )
     valid = np.isfinite(xyz[..., 0])
     at = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
     box = (slice(at[0][0], at[0][-1] + 1), slice(at[1][0], at[1][-1] + 1))

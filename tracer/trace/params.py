@@ -99,6 +99,13 @@ class TraceParams(Params):
         description="Widest hole to close in the surface written, along its shorter side, voxels; "
         "0: none.",
     )
+    threshold: int = Field(
+        170,
+        ge=1,
+        le=255,
+        description="Lowest value of the prediction that counts as sheet; what closes holes is "
+        "moved to its middle.",
+    )
     preview_every: int = Field(
         50, ge=1, description="Generations between previews, from which a trace can be resumed."
     )

@@ -145,7 +145,7 @@ def trace(
     seed_patch : str or Path
         Name or directory of the patch to begin on.
     prediction : Volume, optional
-        The volume that the patches lie in, for the metadata.
+        The volume that the patches were grown on: what closes holes is moved to its sheets.
     suspects : Path, optional
         A ``suspects.json`` of `tracer unroll`; looked for beside the collection where omitted.
     resume : Path, optional
@@ -188,7 +188,8 @@ def trace(
     stopped = False
 
     def saved(prefix: str, whole: bool = False) -> "tuple[Path, Surface]":
-        surface = trace_surface(running, table, work, params, patches if whole else None)
+        close = (patches, prediction) if whole else (None, None)
+        surface = trace_surface(running, table, work, params, *close)
         complete = dataclasses.replace(
             surface, meta=_meta(running, patches, params, name, prediction, stopped)
         )

@@ -26,6 +26,7 @@ _THICKEST = 1.6  # of the usual thickness; thicker runs are merged sheets
 _THINNEST = 0.4  # of the usual thickness
 _MOST_SPREAD = 1.5  # voxels from the neighbours' median move beyond which a run is another thing
 _BEYOND_RIM = 0.25  # of a step; where the sheet goes on for so far, the next node is kept
+_REACH_OF_GAP = 0.4  # nearer to the next wrap than to its own a node would be pulled to that one
 _SUPPORTED = 0.3  # share of good runs around an extrapolated node that lets it stay
 
 
@@ -81,6 +82,24 @@ def sample_foreground(
         block = volume.read(0, (z0, y0, x0), (z1, y1, x1))
         sample_mask(block, threshold, low, known, index[first:last], out)
     return out
+
+
+def safe_reach(reach: float, gap: float) -> float:
+    """Return how far nodes may move without getting to the next wrap.
+
+    Parameters
+    ----------
+    reach : float
+        As far as is wanted, voxels.
+    gap : float
+        Usual distance of neighbouring wraps, voxels; NaN where unknown.
+
+    Returns
+    -------
+    float
+        Voxels.
+    """
+    return float(np.nanmin([reach, _REACH_OF_GAP * gap]))
 
 
 def pull_to_prediction(

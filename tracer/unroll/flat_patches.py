@@ -1,7 +1,7 @@
 """The patches of a collection, each vertex with its place in one plane: in bounded memory."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,14 @@ class FlatPatches:
         Parts of the layout that nothing connects; -1 where there is none.
     winding : mapping of str to ndarray of float32, shape (rows, cols)
         Turns; NaN where not known.
+    gap : float
+        Usual distance of neighbouring wraps, voxels; NaN where no two were seen.
     """
 
     uv: Mapping[str, NDArray[np.float32]]
     component: Mapping[str, NDArray[np.int32]]
     winding: Mapping[str, NDArray[np.float32]]
+    gap: float = float("nan")
 
     @classmethod
     def empty(cls, surfaces: Mapping[str, "Surface"]) -> "FlatPatches":
@@ -96,13 +99,13 @@ def lay_out_patches(
     if solver is None:
         solved = solve(Patches.from_surfaces(list(surfaces.values()), list(surfaces)), params)
         _enter(flat, solved, np.arange(solved.layout.n_components), (-np.inf, np.inf))
-        return flat, tuple(find_suspects(solved))
+        return replace(flat, gap=solved.layout.gap), tuple(find_suspects(solved))
     for number in range(solver.n_slabs):
         progress(number, solver.n_slabs, f"layout, slab {number + 1} of {solver.n_slabs}")
         solved = solver.solve_slab(number, None, pictures=False, surfaces=False)
         _enter(flat, solved, solver.group_of, solver.core(number))
     _join(flat, solver.groups)
-    return flat, solver.findings().suspects
+    return replace(flat, gap=solver.gap), solver.findings().suspects
 
 
 def _enter(

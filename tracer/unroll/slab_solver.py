@@ -316,7 +316,7 @@ class SlabSolver:
             )
         root_of = self._roots()[0]
         sizes = self._findings.sizes(root_of)
-        finish = Finisher(self._params, prediction, self._findings.gap, silent)
+        finish = Finisher(self._params, prediction, self.gap, silent)
         smallest = max(self._params.min_component * sum(sizes.values()), 4)
         components = []
         for number, (root, size) in enumerate(sizes.items()):
@@ -330,6 +330,17 @@ class SlabSolver:
             layout_counts=self._findings.layout_counts(len(sizes)),
             found=self.findings(),
         )
+
+    @property
+    def gap(self) -> float:
+        """Return the usual distance of neighbouring wraps, of the slabs so far.
+
+        Returns
+        -------
+        float
+            Voxels; NaN where no slab saw two.
+        """
+        return self._findings.gap
 
     def findings(self) -> Findings:
         """Return what all slabs say of their patches.

@@ -12,7 +12,7 @@ from tracer.errors import CollectionError
 from tracer.progress import Progress, silent
 from tracer.unroll.axis import Axis, estimate_axis
 from tracer.unroll.complete import Completion
-from tracer.unroll.data_pass import PredictionVolume
+from tracer.unroll.data_pass import PredictionVolume, safe_reach
 from tracer.unroll.frames import Frames, build_frames, orientation_signs, patch_normals
 from tracer.unroll.inpaint import DATA, FILLED
 from tracer.unroll.layout import Layout, lay_out
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tracer.distance_field import DistanceField
     from tracer.unroll.findings import Findings
 
-_REACH_OF_GAP = 0.4  # of the usual gap between wraps
 _STEPS = ("overlaps", "turns", "plane", "surface", "holes", "prediction", "end")
 
 
@@ -332,8 +331,7 @@ class Finisher:
         report: Progress,
     ) -> None:
         self._params, self._report = params, report
-        # nearer to the next wrap than to its own a node would be pulled to the wrong one
-        reach = float(np.nanmin([params.reach, _REACH_OF_GAP * gap]))
+        reach = safe_reach(params.reach, gap)
         self._complete = Completion(params=params, reach=reach, prediction=prediction)
         self._field = _field(prediction, params) if params.joint_iterations else None
 

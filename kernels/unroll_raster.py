@@ -14,6 +14,7 @@ from tracer.kernels._jit import inline_kernel, kernel
 
 _NEWTON_STEPS = 12
 _ON_BORDER = 1e-9  # cells; a node on an edge may belong to both quads, never to neither
+_SHORTEST = 1e-3  # nodes; sides of quads that count as such
 _ROUNDS = 12  # of reweighting per node; it has settled after about five
 
 
@@ -22,8 +23,10 @@ def invert_quad(
     u: float,
     v: float,
     corners_uv: tuple[float, float, float, float, float, float, float, float],
+    beyond_s: float,
+    beyond_t: float,
 ) -> tuple[float, float, bool]:
-    """Return where in a bilinear quad of the plane a point lies.
+    """Return where in a bilinear quad of the plane, or how far beyond it, a point lies.
 
     Parameters
     ----------
@@ -33,6 +36,8 @@ def invert_quad(
         The point.
     corners_uv : tuple of float
         u and v of the corners 00, 01, 10, 11.
+    beyond_s, beyond_t : float
+        How far beyond the quad still counts as inside, in its sides.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def invert_quad(
             break
         if abs(s) + abs(t) > 100.0:
             return 0.0, 0.0, False
-    inside = -_ON_BORDER <= s <= 1.0 + _ON_BORDER and -_ON_BORDER <= t <= 1.0 + _ON_BORDER
+    inside = -beyond_s <= s <= 1.0 + beyond_s and -beyond_t <= t <= 1.0 + beyond_t
     return s, t, inside
 
 
@@ -77,7 +82,8 @@ def rasterise_quads(
     values: NDArray[np.float64],
     origin: NDArray[np.float64],
     step: float,
-    shape: tuple[int, int],
+    wanted: NDArray[np.bool_],
+    reach: float,
     out_node: NDArray[np.int64],
     out_quad: NDArray[np.int32],
     out_value: NDArray[np.float32],
@@ -96,8 +102,10 @@ def rasterise_quads(
         u and v of node (0, 0).
     step : float
         Distance of the nodes.
-    shape : tuple of int
-        Rows (v) and columns (u).
+    wanted : ndarray of bool, shape (rows, cols)
+        Nodes to sample; rows along v, columns along u.
+    reach : float
+        How far beyond its sides a quad is continued, nodes; 0 for not at all.
     out_node : ndarray of int64, shape (capacity,)
         row * cols + col of each sample.
     out_quad : ndarray of int32, shape (capacity,)
@@ -110,7 +118,7 @@ def rasterise_quads(
     int
         Number of samples; where it exceeds the capacity only the first ones were written.
     """
-    rows, cols = shape
+    rows, cols = wanted.shape
     n_found = 0
     for q in range(quads.shape[0]):
         a = quads[q, 0]
@@ -127,15 +135,28 @@ def rasterise_quads(
             (uv[d, 0] - origin[0]) / step,
             (uv[d, 1] - origin[1]) / step,
         )
-        u_low = min(min(corners[0], corners[2]), min(corners[4], corners[6]))
-        u_high = max(max(corners[0], corners[2]), max(corners[4], corners[6]))
-        v_low = min(min(corners[1], corners[3]), min(corners[5], corners[7]))
-        v_high = max(max(corners[1], corners[3]), max(corners[5], corners[7]))
+        u_low = min(min(corners[0], corners[2]), min(corners[4], corners[6])) - reach
+        u_high = max(max(corners[0], corners[2]), max(corners[4], corners[6])) + reach
+        v_low = min(min(corners[1], corners[3]), min(corners[5], corners[7])) - reach
+        v_high = max(max(corners[1], corners[3]), max(corners[5], corners[7])) + reach
+        beyond_s = _ON_BORDER
+        beyond_t = _ON_BORDER
+        if reach > 0.0:
+            beyond_s += reach / max(
+                math.hypot(corners[2] - corners[0], corners[3] - corners[1]), 1e-3
+            )
+            beyond_t += reach / max(
+                math.hypot(corners[4] - corners[0], corners[5] - corners[1]), 1e-3
+            )
         if not (u_high >= 0.0 and v_high >= 0.0 and u_low <= cols - 1 and v_low <= rows - 1):
             continue
         for row in range(max(0, math.ceil(v_low)), min(rows - 1, math.floor(v_high)) + 1):
             for col in range(max(0, math.ceil(u_low)), min(cols - 1, math.floor(u_high)) + 1):
-                s, t, inside = invert_quad(np.float64(col), np.float64(row), corners)
+                if not wanted[row, col]:
+                    continue
+                s, t, inside = invert_quad(
+                    np.float64(col), np.float64(row), corners, beyond_s, beyond_t
+                )
                 if not inside:
                     continue
                 if n_found < out_node.shape[0]:

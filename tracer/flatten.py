@@ -25,7 +25,7 @@ from tracer.unroll.overlaps import Contacts
 from tracer.unroll.patches import Patches
 from tracer.unroll.plane import Plane, first_guess
 from tracer.unroll.plane import flatten as lay_flat
-from tracer.unroll.resample import Sheet, resample, usable_quads, used_box
+from tracer.unroll.resample import Sheet, resample, sample_quads, usable_quads, used_box
 from tracer.winding import Winding, solve_winding
 
 if TYPE_CHECKING:
@@ -343,21 +343,12 @@ def _places(
     patches: Patches, quads: NDArray[np.int32], plane: Plane, sheet: Sheet
 ) -> NDArray[np.float64]:
     """Return the row and column of the surface at every node of the sheet, NaN off it."""
-    from tracer.kernels.unroll_raster import rasterise_quads
-
     shape = sheet.valid.shape
     value = patches.grid[:, 1:].astype(np.float64)
     origin = np.array(sheet.origin_uv)
-    capacity = int(2 * len(quads) * max(1.0, (patches.step / sheet.step) ** 2)) + 64
-    while True:
-        node, quad = np.empty(capacity, np.int64), np.empty(capacity, np.int32)
-        found = np.empty((capacity, 2), np.float32)
-        n = rasterise_quads(quads, plane.uv, value, origin, sheet.step, shape, node, quad, found)
-        if n <= capacity:
-            break
-        capacity = n
+    found = sample_quads(quads, plane.uv, value, origin, sheet.step, np.ones(shape, bool))
     place = np.full((shape[0] * shape[1], 2), np.nan)
-    place[node[:n][::-1]] = found[:n][::-1]  # of several the first one, whatever the order
+    place[found.node[::-1]] = found.value[::-1]  # of several the first one, whatever the order
     return place.reshape(*shape, 2)
 
 

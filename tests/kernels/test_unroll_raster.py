@@ -11,15 +11,17 @@ def test_invert_quad__undoes_the_bilinear_map(seed):
     corners = np.array([[0, 0], [2, 0.2], [0.1, 1.5], [2.2, 1.8]]) + rng.normal(0, 0.1, (4, 2))
     s, t = rng.uniform(0, 1, 2)
     u, v = bilinear(corners, s, t)
-    found_s, found_t, inside = invert_quad(u, v, tuple(corners.ravel()))
+    found_s, found_t, inside = invert_quad(u, v, tuple(corners.ravel()), 0.0, 0.0)
     assert inside
     assert (found_s, found_t) == pytest.approx((s, t), abs=1e-9)
 
 
 def test_invert_quad__point_outside_and_degenerate_quad():
     square = (0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0)
-    assert not invert_quad(1.5, 0.5, square)[2]
-    assert not invert_quad(0.0, 0.0, (0.0,) * 8)[2]
+    assert not invert_quad(1.5, 0.5, square, 0.0, 0.0)[2]
+    assert not invert_quad(1.5, 0.5, square, 0.4, 0.6)[2]
+    assert invert_quad(1.5, 0.5, square, 0.6, 0.0) == (1.5, 0.5, True)
+    assert not invert_quad(0.0, 0.0, (0.0,) * 8, 0.0, 0.0)[2]
 
 
 def test_rasterise_quads__linear_values_are_reproduced_at_every_node_once_per_quad():
@@ -33,8 +35,9 @@ def test_rasterise_quads__linear_values_are_reproduced_at_every_node_once_per_qu
     values = np.stack([2 * uv[:, 0] - uv[:, 1] + 1, uv[:, 1]], axis=1)
     node, quad = np.empty(600, np.int64), np.empty(600, np.int32)
     value = np.empty((600, 2), np.float32)
+    wanted = np.ones((18, 25), bool)
     n = rasterise_quads(
-        quads.astype(np.int32), uv, values, np.zeros(2), 0.5, (18, 25), node, quad, value
+        quads.astype(np.int32), uv, values, np.zeros(2), 0.5, wanted, 0.0, node, quad, value
     )
     assert 300 < n <= 600
     at = np.stack([node[:n] % 25, node[:n] // 25], axis=1) * 0.5
@@ -42,6 +45,23 @@ def test_rasterise_quads__linear_values_are_reproduced_at_every_node_once_per_qu
     inner = (at > 0.5).all(axis=1) & (at[:, 0] < 11.5) & (at[:, 1] < 8.5)
     assert np.unique(node[:n][inner]).size == 21 * 15
     assert inner.sum() == 21 * 15
+
+
+def test_rasterise_quads__continues_a_quad_at_wanted_nodes_only():
+    """A quad of 2 x 2 nodes, continued by one: linear values go on."""
+    uv = np.array([[2.0, 2.0], [4.0, 2.0], [2.0, 4.0], [4.0, 4.0]])
+    values = np.column_stack([uv[:, 0] - 3 * uv[:, 1]])
+    wanted = np.zeros((8, 8), bool)
+    wanted[:, :3] = True
+    node, quad = np.empty(64, np.int64), np.empty(64, np.int32)
+    value = np.empty((64, 1), np.float32)
+    place = np.array([[0, 1, 2, 3]], np.int32), uv, values, np.zeros(2), 1.0
+    n = rasterise_quads(*place, wanted, 1.0, node, quad, value)
+    row, col = np.divmod(node[:n], 8)
+    assert set(zip(row.tolist(), col.tolist(), strict=True)) == {
+        (r, c) for r in range(1, 6) for c in (1, 2)
+    }
+    assert value[:n, 0] == pytest.approx(col - 3 * row)
 
 
 def combine(points, weights, starts):

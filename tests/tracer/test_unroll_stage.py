@@ -250,3 +250,26 @@ def test_mask_offending__finer_mask_and_further_pages_are_kept(tmp_path):
     assert (pages[1] == picture).all()
     assert (tifffile.imread(directory / "mask.tif.backup", key=0) == 255).all()
     assert not Surface.load(directory).valid[1, 2]
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_unroll__goes_on_by_half_a_node_beyond_small_patches(predicted):
+    """Two patches of a few nodes each: nothing can be proven, but partly covered cells count."""
+    surfaces = [patch(3.1 * 2 * np.pi, 80.0, seed=k, angle=0.4 * k) for k in (0, 1)]
+    params = UnrollParams(step=20.0)
+    volume = ArrayVolume(band_voxels()) if predicted else None
+    result = unroll(Patches.from_surfaces(surfaces), params, prediction=volume)
+    (unrolled,) = result.components
+    further = unrolled.state == 80
+    assert further.sum() >= 5
+    assert unrolled.sheet.confidence[further].max() <= 0.5
+    known = unrolled.sheet.confidence[unrolled.state == 100]
+    assert known.min() > 0.3
+    points = unrolled.sheet.points_xyz[further]
+    distance = np.linalg.norm(points - spiral(theta_of(points), points[:, 2]), axis=1)
+    assert distance.max() < 4.0
+    assert np.median(distance) < 1.2
+    reach = np.linalg.norm(
+        points[:, None] - np.concatenate([s.points_xyz[s.valid] for s in surfaces])[None], axis=-1
+    ).min(axis=1)
+    assert reach.max() < 0.8 * 20.0

@@ -13,11 +13,10 @@ from tracer.unroll.data_pass import (
     sample_foreground,
 )
 from tracer.unroll.inpaint import DATA, FILLED, NOTHING, fill_winding, inpaint
-from tracer.unroll.resample import Sheet
+from tracer.unroll.resample import Sheet, is_torn
 
 _REACH = 5.0  # voxels that what closes a hole may be off
 _ON_PREDICTION = 0.5  # share of a trace on the prediction; with less it was made of something else
-_STRETCH = 1.5  # of the step; what closes a hole and is stretched more has missed the sheet
 
 
 def node_windings(trace: Trace, patches: TracePatches) -> NDArray[np.float64]:
@@ -85,7 +84,7 @@ def close_holes(
     sheet = _as_sheet(points_xyz, winding, step)
     done, found = inpaint(sheet, widest=most, margin=0)
     filled = (found > 0) & ~valid & (np.nan_to_num(done.points_xyz[..., 2]) > 0.0)
-    torn = filled & _is_torn(np.where(filled[..., None], done.points_xyz, sheet.points_xyz), step)
+    torn = filled & is_torn(np.where(filled[..., None], done.points_xyz, sheet.points_xyz), step)
     labels, _ = ndimage.label(filled)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         mine = labels[box] == number
@@ -140,7 +139,7 @@ def pull_holes(
         reach=safe_reach(_REACH, gap),
     )
     points = np.where(filled[..., None], moved.points_xyz, points_xyz)
-    torn = filled & _is_torn(points, step)
+    torn = filled & is_torn(points, step)
     return np.where(torn[..., None], points_xyz, points).astype(np.float32)
 
 
@@ -179,21 +178,8 @@ def drop_torn(
     ndarray of bool, shape (rows, cols)
         Those removed.
     """
-    torn = fresh & _is_torn(points_xyz.astype(np.float64), step)
+    torn = fresh & is_torn(points_xyz.astype(np.float64), step)
     points_xyz[torn] = np.nan
-    return torn
-
-
-def _is_torn(points: NDArray[np.float64], step: float) -> NDArray[np.bool_]:
-    """Return which points have a neighbour at a distance that no sheet would have."""
-    torn = np.zeros(points.shape[:2], bool)
-    for axis in (0, 1):
-        length = np.linalg.norm(np.diff(points, axis=axis), axis=-1) / step
-        off = (length < 1.0 / _STRETCH) | (length > _STRETCH)  # NaN, next to nothing, is not
-        low = (slice(None, -1), slice(None)) if axis == 0 else (slice(None), slice(None, -1))
-        high = (slice(1, None), slice(None)) if axis == 0 else (slice(None), slice(1, None))
-        torn[low] |= off
-        torn[high] |= off
     return torn
 
 

@@ -1,5 +1,6 @@
 """Fill a sheet, pull it to the prediction, extend it: as far as anything speaks for it."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ from tracer.unroll.confirm import DEEPEST, Witness, drop_unconfirmed, proven_rea
 from tracer.unroll.data_pass import PredictionVolume, pull_to_prediction
 from tracer.unroll.inpaint import DATA, FILLED, inpaint
 from tracer.unroll.params import UnrollParams
-from tracer.unroll.resample import Sheet, used_box
+from tracer.unroll.resample import Sheet, is_torn, used_box
 
 _MOST_EXTENSIONS = 25  # rounds beyond the rim; each adds `extend` voxels where the sheet is found
+_CONTINUED = 0.3  # confidence of nodes half a step beyond a patch
 _WORTH_EXTENDING = 0.001  # share of the nodes that a round must add
 
 Completed = tuple[Sheet, NDArray[np.uint8]]
@@ -64,6 +66,10 @@ class Completion:
         state : ndarray of uint8, shape (rows, cols)
             100 on data, 80 filled, 0 none.
         """
+        return self._continued(*self._completed(sheet, filled))
+
+    def _completed(self, sheet: Sheet, filled: Progress) -> Completed:
+        """Return a sheet with all guesses that were confirmed or proven."""
         prediction = self.prediction
         widest = int(self.params.max_hole / self.params.step)
         is_data = sheet.valid
@@ -91,6 +97,24 @@ class Completion:
             if fresh.sum() < _WORTH_EXTENDING * before.sum():
                 break
         return whole, state
+
+    def _continued(self, sheet: Sheet, state: NDArray[np.uint8]) -> Completed:
+        """Return the sheet with nodes less than half a step beyond a patch, where that fits."""
+        if sheet.beyond is None:
+            return sheet, state
+        fresh = ~sheet.valid & np.isfinite(sheet.beyond[..., 0])
+        points = np.where(fresh[..., None], sheet.beyond[..., :3], sheet.points_xyz)
+        fresh &= ~is_torn(points, sheet.step)
+        further = dataclasses.replace(
+            sheet,
+            points_xyz=np.where(fresh[..., None], points, sheet.points_xyz),
+            winding=np.where(fresh, sheet.beyond[..., 3], sheet.winding),
+            confidence=np.where(fresh, _CONTINUED, sheet.confidence).astype(np.float32),
+        )
+        state = np.where(fresh, FILLED, state).astype(np.uint8)
+        if self.prediction is None:
+            return further, state
+        return self._pulled(further, state, self.prediction, fresh)
 
     def _pulled(
         self,

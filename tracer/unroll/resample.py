@@ -14,9 +14,11 @@ _FEATHER = 3  # cells over which a patch fades in from its rim: no seams where t
 _AREA_RATIO = (0.5, 2.0)  # area of a quad in the plane over that in space; others are torn
 _SCALE = 1.0  # voxels at which a sample counts half; patches are off by about that much
 _APART = 4.0  # voxels beyond which two samples are different sheets; wraps are 8 or more apart
+_RIM = 0.5  # nodes beyond its rim at which a patch still says where the sheet is
 _STRIP = 2048  # columns at a time
 _LONGEST_EDGE = 1.7  # steps; the fused surface is torn where it is longer
 _SHORTEST_EDGE = 0.4  # steps
+_STRETCH = 1.5  # of the step; a guess that is stretched more has missed the sheet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +43,8 @@ class Sheet:
         Samples of each patch that lie on another sheet than the majority.
     samples : ndarray of int64, shape (patches,)
         All samples of each patch.
+    beyond : ndarray of float32, shape (rows, cols, 4), optional
+        Position and winding by a patch that ends less than a node away; NaN where there is none.
     """
 
     points_xyz: NDArray[np.float64]
@@ -51,6 +55,7 @@ class Sheet:
     step: float
     outliers: NDArray[np.int64]
     samples: NDArray[np.int64]
+    beyond: NDArray[np.float32] | None = None
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -83,6 +88,9 @@ class Sheet:
             winding=np.pad(self.winding, around, constant_values=np.nan),
             confidence=np.pad(self.confidence, around),
             agreeing=np.pad(self.agreeing, around),
+            beyond=None
+            if self.beyond is None
+            else np.pad(self.beyond, (*around, (0, 0)), constant_values=np.nan),
             origin_uv=(
                 self.origin_uv[0] - margin * self.step,
                 self.origin_uv[1] - margin * self.step,
@@ -108,6 +116,7 @@ class Sheet:
             winding=self.winding[box],
             confidence=self.confidence[box],
             agreeing=self.agreeing[box],
+            beyond=None if self.beyond is None else self.beyond[box],
             origin_uv=(
                 self.origin_uv[0] + (box[1].start or 0) * self.step,
                 self.origin_uv[1] + (box[0].start or 0) * self.step,
@@ -197,7 +206,79 @@ def usable_quads(patches: Patches, layout: Layout, plane: Plane) -> NDArray[np.i
     return np.asarray(quads[good])
 
 
-def resample(patches: Patches, layout: Layout, plane: Plane, component: int, step: float) -> Sheet:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Samples:
+    """Values of quads at the nodes of a grid in the plane.
+
+    Attributes
+    ----------
+    node : ndarray of int64, shape (n,)
+        row * cols + col of each sample.
+    quad : ndarray of int32, shape (n,)
+        Where it comes from.
+    value : ndarray of float32, shape (n, k)
+        Interpolated values.
+    """
+
+    node: NDArray[np.int64]
+    quad: NDArray[np.int32]
+    value: NDArray[np.float32]
+
+
+def sample_quads(
+    quads: NDArray[np.int32],
+    uv: NDArray[np.float64],
+    values: NDArray[np.float64],
+    origin: NDArray[np.float64],
+    step: float,
+    wanted: NDArray[np.bool_],
+    *,
+    reach: float = 0.0,
+) -> Samples:
+    """Return the values of all quads at some nodes of a grid.
+
+    Parameters
+    ----------
+    quads : ndarray of int32, shape (q, 4)
+        Corners 00, 01, 10, 11.
+    uv : ndarray of float64, shape (n, 2)
+        Plane coordinates of the vertices.
+    values : ndarray of float64, shape (n, k)
+        What is interpolated.
+    origin : ndarray of float64, shape (2,)
+        U and V of node (0, 0).
+    step : float
+        Distance of the nodes, voxels.
+    wanted : ndarray of bool, shape (rows, cols)
+        Nodes to sample.
+    reach : float
+        How far beyond its sides a quad is continued, nodes.
+
+    Returns
+    -------
+    Samples
+        In the order of the quads.
+    """
+    from tracer.kernels.unroll_raster import rasterise_quads
+
+    nodes_at_most = np.floor(np.ptp(uv[quads], axis=1) / step + 2 * reach) + 1
+    capacity = int(nodes_at_most.prod(axis=1).sum())
+    node = np.empty(capacity, np.int64)
+    quad = np.empty(capacity, np.int32)
+    value = np.empty((capacity, values.shape[1]), np.float32)
+    n = rasterise_quads(quads, uv, values, origin, step, wanted, reach, node, quad, value)
+    return Samples(node=node[:n], quad=quad[:n], value=value[:n])
+
+
+def resample(
+    patches: Patches,
+    layout: Layout,
+    plane: Plane,
+    component: int,
+    step: float,
+    *,
+    beyond: bool = False,
+) -> Sheet:
     """Return one component as a regular grid.
 
     Parameters
@@ -212,6 +293,8 @@ def resample(patches: Patches, layout: Layout, plane: Plane, component: int, ste
         Which component.
     step : float
         Distance of the nodes, voxels.
+    beyond : bool
+        Continue patches by half a node beyond their rims, apart from the surface.
 
     Returns
     -------
@@ -231,6 +314,8 @@ def resample(patches: Patches, layout: Layout, plane: Plane, component: int, ste
     winding = np.full((rows, cols), np.nan)
     confidence = np.zeros((rows, cols), np.float32)
     agreeing = np.zeros((rows, cols), np.float32)
+    further = np.full((rows, cols, 4), np.nan, np.float32) if beyond else None
+    rim = _RIM if beyond else 0.0
     n_patches = len(patches.names)
     outliers, samples = np.zeros(n_patches, np.int64), np.zeros(n_patches, np.int64)
     left = plane.uv[quads, 0].min(axis=1) if len(quads) else np.empty(0)
@@ -238,16 +323,19 @@ def resample(patches: Patches, layout: Layout, plane: Plane, component: int, ste
     for first in range(0, cols, _STRIP):
         last = min(first + _STRIP, cols)
         origin = np.array([low[0] + first * step, low[1]])
-        here = (right >= origin[0]) & (left <= low[0] + (last - 1) * step)
+        here = right >= origin[0] - rim * step
+        here &= left <= low[0] + (last - 1 + rim) * step
         if not here.any():
             continue
         strip = _Strip.sample(
-            patches, quads[here], plane.uv, values, origin, step, (rows, last - first)
+            patches, quads[here], plane.uv, values, origin, step, (rows, last - first), rim
         )
         points[:, first:last] = strip.points_xyz
         winding[:, first:last] = strip.winding
         confidence[:, first:last] = strip.confidence
         agreeing[:, first:last] = strip.agreeing
+        if further is not None:
+            further[:, first:last] = strip.beyond
         outliers += np.bincount(strip.owner[strip.is_outlier], minlength=n_patches)
         samples += np.bincount(strip.owner, minlength=n_patches)
     sheet = Sheet(
@@ -259,6 +347,7 @@ def resample(patches: Patches, layout: Layout, plane: Plane, component: int, ste
         step=step,
         outliers=outliers,
         samples=samples,
+        beyond=further,
     )
     return _without_tears(sheet)
 
@@ -271,6 +360,7 @@ class _Strip:
     winding: NDArray[np.float64]
     confidence: NDArray[np.float32]
     agreeing: NDArray[np.float32]
+    beyond: NDArray[np.float32]
     owner: NDArray[np.int32]
     is_outlier: NDArray[np.bool_]
 
@@ -284,24 +374,24 @@ class _Strip:
         origin: NDArray[np.float64],
         step: float,
         shape: tuple[int, int],
+        rim: float,
     ) -> "_Strip":
         """Return the combined samples at the nodes of one strip."""
-        from tracer.kernels.unroll_raster import combine_samples, rasterise_quads
+        from tracer.kernels.unroll_raster import combine_samples
 
-        capacity = int(2 * len(quads) * max(1.0, (patches.step / step) ** 2)) + 64
-        while True:
-            node = np.empty(capacity, np.int64)
-            quad = np.empty(capacity, np.int32)
-            value = np.empty((capacity, values.shape[1]), np.float32)
-            n = rasterise_quads(quads, uv, values, origin, step, shape, node, quad, value)
-            if n <= capacity:
-                break
-            capacity = n
-        owner = patches.grid[quads[quad[:n], 0], 0]
-        order = np.lexsort((quad[:n], owner, node[:n]))
+        place = quads, uv, values, origin, step
+        missing = np.ones(shape, bool)
+        inside = sample_quads(*place, missing)
+        missing.ravel()[inside.node] = False
+        outside = sample_quads(*place, missing & (rim > 0), reach=rim)
+        node = np.concatenate([inside.node, outside.node])
+        quad = np.concatenate([inside.quad, outside.quad])
+        value = np.concatenate([inside.value, outside.value])
+        owner = patches.grid[quads[quad, 0], 0]
+        order = np.lexsort((quad, owner, node))
         node, value, owner = node[order], value[order], owner[order]
         # a node on the edge of two quads of a patch was sampled twice
-        fresh = np.ones(n, bool)
+        fresh = np.ones(len(node), bool)
         fresh[1:] = (node[1:] != node[:-1]) | (owner[1:] != owner[:-1])
         node, value, owner = node[fresh], np.ascontiguousarray(value[fresh]), owner[fresh]
         n_nodes = shape[0] * shape[1]
@@ -322,19 +412,48 @@ class _Strip:
             spread,
             outlier,
         )
-        inside = np.where(outlier, 0.0, weight)
-        total = np.bincount(node, inside, n_nodes)
-        turned = np.bincount(node, inside * value[:, 3], n_nodes)
+        counted = np.where(outlier, 0.0, weight)
+        total = np.bincount(node, counted, n_nodes)
+        turned = np.bincount(node, counted * value[:, 3], n_nodes)
         winding = np.where(total > 0, turned / np.where(total > 0, total, 1.0), np.nan)
         confidence = share * count / (count + 1.0) / (1.0 + (spread / _APART) ** 2)
+        beyond = np.column_stack([points, winding]).reshape(*shape, 4)
+        on_patch = ~missing
         return cls(
-            points_xyz=points.reshape(*shape, 3),
-            winding=winding.reshape(shape),
-            confidence=confidence.reshape(shape).astype(np.float32),
-            agreeing=count.reshape(shape).astype(np.float32),
-            owner=owner,
-            is_outlier=outlier,
+            points_xyz=np.where(on_patch[..., None], beyond[..., :3], np.nan),
+            winding=np.where(on_patch, beyond[..., 3], np.nan),
+            confidence=np.where(on_patch, confidence.reshape(shape), 0.0).astype(np.float32),
+            agreeing=np.where(on_patch, count.reshape(shape), 0.0).astype(np.float32),
+            beyond=np.where(missing[..., None], beyond, np.nan).astype(np.float32),
+            owner=owner[~missing.ravel()[node]],
+            is_outlier=outlier[~missing.ravel()[node]],
         )
+
+
+def is_torn(points_xyz: NDArray[np.float64], step: float) -> NDArray[np.bool_]:
+    """Return which points have a neighbour at a distance that no sheet would have.
+
+    Parameters
+    ----------
+    points_xyz : ndarray of float64, shape (rows, cols, 3)
+        Nodes; NaN where there is none.
+    step : float
+        Nominal distance of neighbours, voxels.
+
+    Returns
+    -------
+    ndarray of bool, shape (rows, cols)
+        False next to nothing.
+    """
+    torn = np.zeros(points_xyz.shape[:2], bool)
+    for axis in (0, 1):
+        length = np.linalg.norm(np.diff(points_xyz, axis=axis), axis=-1) / step
+        off = (length < 1.0 / _STRETCH) | (length > _STRETCH)  # NaN, next to nothing, is not
+        low = (slice(None, -1), slice(None)) if axis == 0 else (slice(None), slice(None, -1))
+        high = (slice(1, None), slice(None)) if axis == 0 else (slice(None), slice(1, None))
+        torn[low] |= off
+        torn[high] |= off
+    return torn
 
 
 def _without_tears(sheet: Sheet) -> Sheet:

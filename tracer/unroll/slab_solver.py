@@ -264,7 +264,9 @@ class SlabSolver:
         smallest = max(self._params.min_component * sizes.sum(), 4)
         components = []
         for number in np.flatnonzero(sizes >= smallest).tolist():
-            sheet = resample(solved.patches, layout, solved.plane, number, self._params.step)
+            sheet = resample(
+                solved.patches, layout, solved.plane, number, self._params.step, beyond=True
+            )
             if sheet.valid.any():
                 group = int(self.group_of[number])
                 self._pieces.append(Piece(group=group, sheet=light(sheet), z_ramps=ramps))

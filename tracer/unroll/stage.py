@@ -286,7 +286,7 @@ def unroll(
     components, left_out = [], 0
     for number, size in enumerate(sizes.tolist()):
         sheet = (
-            resample(patches, layout, solved.plane, number, params.step)
+            resample(patches, layout, solved.plane, number, params.step, beyond=True)
             if (size >= smallest)
             else None
         )

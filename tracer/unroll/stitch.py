@@ -184,6 +184,7 @@ def merge_pieces(pieces: list[Piece], groups: Groups) -> Sheet:
         step=step,
         outliers=empty,
         samples=empty,
+        beyond=np.full((*shape, 4), np.nan, np.float32),
     )
     total = np.zeros(shape, np.float32)
     for (row, col, turns), piece in zip(placed, pieces, strict=True):
@@ -227,6 +228,10 @@ def _add(
         mixed = (1.0 - part) * before + part * np.where(np.isnan(values), 0.0, values)
         chosen = used[..., None] if values.ndim == 3 else used
         target[box] = np.where(chosen, mixed, target[box])
+    if whole.beyond is not None and sheet.beyond is not None:
+        further = sheet.beyond + np.array([0.0, 0.0, 0.0, turns], np.float32)
+        known = np.isfinite(whole.beyond[box])
+        whole.beyond[box] = np.where(known, whole.beyond[box], further)
     total[box] = np.where(takes, weight, np.where(used, old + weight, old))
 
 

@@ -217,6 +217,21 @@ def test_check__needs_a_surface(tmp_path):
         check([tmp_path], CheckParams())
 
 
+def test_check__sees_that_a_prediction_was_made_anew_at_its_path(tmp_path):
+    path = save(flat(), tmp_path)
+    shares = []
+    for z in (80, 60):
+        sheet = np.zeros((128, 256, 320), np.uint8)
+        sheet[z - 2 : z + 3] = 255
+        shutil.rmtree(tmp_path / "p.zarr", ignore_errors=True)
+        writer = VolumeWriter.create(tmp_path / "p.zarr", sheet.shape, np.uint8, 7.91)
+        writer.write((0, 0, 0), sheet)
+        writer.finish("max")
+        (one,) = check([path], CheckParams(), prediction=str(tmp_path / "p.zarr")).surfaces
+        shares.append(one.figures["on_prediction"][0])
+    assert shares == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("tilt", [0.0, 12.0])
 def test_normal_agreement__is_the_tilt_of_the_surface(tmp_path, tilt):
     sheet = np.zeros((96, 128, 128), np.uint8)

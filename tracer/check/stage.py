@@ -1,6 +1,7 @@
 """Check surfaces one by one, and a collection as a whole."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from tracer.progress import Progress, silent
 from tracer.workers import run_tasks
 
 if TYPE_CHECKING:
+    from tracer.distance_field import DistanceField
     from tracer.surface import Surface
     from tracer.unroll.suspects import Suspect
 
 _MOST_CELLS = 64  # of one problem that are kept for pictures and JSON
 _SUSPECT_KINDS = ("jump", "minority")  # of unroll's suspects: a patch's own fault for sure
 _HOLES_WORTH_A_WORD = 0.02  # of the cells; most patches have a pin-hole
+_NEIGHBOURHOOD = 128.0  # voxels; surfaces with their middles in the same cube are neighbours
+_FIELD_BYTES = 5e8  # of distances that are kept from surface to surface, in each worker
 _FEWEST_TAIL = 4  # vertices between sheets that are worth a word
 
 
@@ -33,6 +37,7 @@ class _Task:
     path: Path
     params: CheckParams
     prediction: str | None
+    identity: str
     ct: str | None
 
 
@@ -77,6 +82,7 @@ def check(
         If there is no surface.
     """
     from tracer.score import find_surfaces
+    from tracer.volume import Volume
 
     found = find_surfaces(paths)
     if not found:
@@ -84,9 +90,15 @@ def check(
             f"{paths[0]}: no finished surface; give surfaces or folders of surfaces"
         )
     siblings = {folder: frozenset(_names(folder)) for folder in {path.parent for path in found}}
-    tasks = [_Task(path, params, prediction, ct) for path in found]
+    order = range(len(found))
+    identity = ""
+    if prediction is not None:
+        order = _by_place(found)
+        identity = Volume.open(prediction).identity
+    tasks = [_Task(found[index], params, prediction, identity, ct) for index in order]
     checked: dict[int, Checked] = {}
-    for done, (index, one) in enumerate(run_tasks(_check_one, tasks, workers)):
+    for done, (number, one) in enumerate(run_tasks(_check_one, tasks, workers)):
+        index = order[number]
         # Here, not in the worker: sending all names with each of many tasks would be quadratic.
         stale = (
             _overlap_problems(found[index], siblings[found[index].parent]) if one.figures else []
@@ -105,6 +117,20 @@ def _names(folder: Path) -> Iterator[str]:
     for entry in sorted(folder.iterdir()):
         if (entry / "meta.json").exists():
             yield entry.name
+
+
+def _by_place(found: Sequence[Path]) -> list[int]:
+    """Return the order in which neighbours come one after the other: they read the same chunks."""
+    from tracer import tifxyz
+
+    def place(path: Path) -> tuple[float, ...]:
+        try:
+            bbox = np.array(tifxyz.read_meta(path)["bbox"], np.float64)
+            return tuple(float(x) for x in np.floor(bbox.mean(axis=0) / _NEIGHBOURHOOD)[::-1])
+        except (TracerError, OSError, KeyError, TypeError, ValueError):
+            return (np.inf,)
+
+    return sorted(range(len(found)), key=lambda index: (*place(found[index]), index))
 
 
 def _check_one(task: _Task) -> Checked:
@@ -270,10 +296,7 @@ def _against_volumes(surface: "Surface", task: _Task, figures: dict[str, Any]) -
     if task.ct is not None:
         figures["ct_support"] = round(measures.ct_support(Volume.open(task.ct), surface), 5)
     if task.prediction is not None:
-        from tracer.distance_field import DistanceField
-
-        volume = Volume.open(task.prediction)
-        field = DistanceField(volume, threshold=task.params.threshold)
+        field = _field(task.prediction, task.identity, task.params.threshold)
         shares = measures.on_prediction(field, surface)
         figures["on_prediction"] = [round(share, 5) for share in shares]
         angles = measures.normal_agreement(field, surface)
@@ -283,6 +306,18 @@ def _against_volumes(surface: "Surface", task: _Task, figures: dict[str, Any]) -
                 Problem("prediction", FAIL, f"only {100 * shares[1]:.0f} % lie on the prediction")
             )
     return problems
+
+
+@functools.lru_cache(maxsize=1)
+def _field(prediction: str, identity: str, threshold: int) -> "DistanceField":
+    """Return the distance field of a prediction; the next surface reads the same chunks.
+
+    The identity tells a volume that was made anew at the same path.
+    """
+    from tracer.distance_field import DistanceField
+    from tracer.volume import Volume
+
+    return DistanceField(Volume.open(prediction), threshold, cache_size_bytes=_FIELD_BYTES)
 
 
 def _overlap_problems(path: Path, siblings: frozenset[str]) -> list[Problem]:

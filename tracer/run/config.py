@@ -101,7 +101,10 @@ def _check_stages(params: RunParams, where: str) -> None:
         "check": CheckParams,
     }
     for stage, kind in classes.items():
-        kind.from_mapping(getattr(params, stage), where=f"{where}: {stage}")
+        values = dict(getattr(params, stage))
+        if stage == "render":
+            values["layers"] = params.layers  # as the command line gets it
+        kind.from_mapping(values, where=f"{where}: {stage}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ and count either way. ``size`` refines the trace. Distances are to the recto, vo
 import argparse
 import dataclasses
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from benchmarks import vc3d
 from benchmarks.bench_winding import truth_of
 from benchmarks.growth_inputs import VC3D
 from benchmarks.trace_inputs import Cut, cut_out
+from benchmarks.usage import forget_peak, peak_mb
 from tracer.check.measures import self_intersections
 from tracer.flatten import measure_distortion
 from tracer.fuse import FuseParams, Source, fuse, ground, load_sources
@@ -90,6 +90,7 @@ def run(case: Case) -> Figures:
         trace = _narrowed(trace)
     sources = [_with_winding(trace)] if case.name != "parts" else _parts(trace)
     fuse(sources[:1], FuseParams(trace_mul=2))  # compiles
+    forget_peak()
     started = time.process_time()
     fused = fuse(sources, FuseParams())
     seconds = time.process_time() - started
@@ -97,7 +98,7 @@ def run(case: Case) -> Figures:
     figures = {
         "vertices": int(sum(s.surface.valid.sum() for s in sources)),
         "cpu_s": seconds,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
         **_quality(surface, truth),
     }
     started = time.process_time()

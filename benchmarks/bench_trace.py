@@ -12,7 +12,6 @@ what closes holes. Figures of `unroll` on the same patches stand beside them.
 
 import argparse
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from benchmarks import growth_inputs, unroll_inputs
 from benchmarks.growth_inputs import VC3D
 from benchmarks.unroll_inputs import Collection
-from benchmarks.usage import measure
+from benchmarks.usage import forget_peak, measure, peak_mb
 from benchmarks.vc3d_way import largest_patch
 from tracer.errors import NothingFoundError
 from tracer.label_score import score_labelled_surfaces
@@ -191,12 +190,13 @@ def _unrolled(given: Collection) -> Figures:
     """Return the figures of `unroll` on the same patches, start-up left out."""
     params = UnrollParams()
     unroll(Patches.from_surfaces(given.surfaces[:8]), params)  # compiles
+    forget_peak()
     started = time.process_time()
     result = unroll(Patches.from_surfaces(given.surfaces), params)
     seconds = time.process_time() - started
     figures: Figures = {
         "unroll, cpu_s": seconds,
-        "unroll, peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "unroll, peak_mb": peak_mb(),
     }
     if given.truth is not None:
         surfaces = [component_surface(one, {}) for one in result.components]

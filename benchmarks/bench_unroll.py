@@ -11,7 +11,6 @@ vertices. Distances are to the recto; those of ``hole`` are of inpainted nodes o
 """
 
 import argparse
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from benchmarks import battery, unroll_inputs
 from benchmarks.unroll_inputs import VC3D, Collection
+from benchmarks.usage import forget_peak, peak_mb
 from tracer.label_score import score_labelled_surfaces
 from tracer.phantom import Truth
 from tracer.score import score_surfaces, vertex_areas, wrap_offsets
@@ -170,6 +170,7 @@ def run(case: Case) -> Figures:
     params = UnrollParams(step=case.step)
     patches = Patches.from_surfaces(given.surfaces)
     unroll(Patches.from_surfaces(given.surfaces[:8]), params, prediction=prediction)  # compiles
+    forget_peak()
     started = time.process_time()
     result = unroll(patches, params, prediction=prediction)
     seconds = time.process_time() - started
@@ -181,7 +182,7 @@ def run(case: Case) -> Figures:
         "components": len(surfaces),
         "cpu_s": seconds,
         "cpu_s_per_100k": 1e5 * seconds / patches.n_vertices,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
     }
     if given.truth is not None:
         figures |= _quality(given, surfaces, result)

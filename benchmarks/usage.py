@@ -1,6 +1,8 @@
-"""What a child process takes: CPU time, elapsed time, peak memory."""
+"""What a process takes: CPU time, elapsed time, peak memory."""
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -65,6 +67,17 @@ def measure(
         status=child.returncode,
         finished=not stopped,
     )
+
+
+def forget_peak() -> None:
+    """Let this process's peak memory begin anew, where the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb() -> float:
+    """Return this process's peak resident memory since :func:`forget_peak`, MB."""
+    return _peak_kb(os.getpid()) / 1024 or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _peak_kb(pid: int) -> int:

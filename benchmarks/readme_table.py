@@ -110,17 +110,34 @@ ROWS = (
         "10",
     ),
     Row(
-        "a `hard` phantom, 400 patches of which a quarter jumps: unroll, coverage / switches",
-        "{unroll/grown, hard, prediction/coverage:.3f} / "
-        "{unroll/grown, hard, prediction/switch_rate:.3f}",
+        "a `hard` phantom, 400 patches, {unroll/grown, hard/patches with a switch:.0f} jump: unroll, "
+        "coverage of what they cover / switches (on the sheet)",
+        "{unroll/grown, hard/coverage / that of the patches:.2f} / "
+        "{unroll/grown, hard/switch_rate:.3f} "
+        "({unroll/grown, hard/switch_rate on the sheet:.4f})",
         "-",
-        "- / 0.001",
+        "0.97 / 0.001",
     ),
     Row(
-        "the same: trace, coverage / switches",
-        "{trace/grown, hard/coverage:.3f} / {trace/grown, hard/switch_rate:.4f}",
+        "the same: trace, coverage of what they cover / switches",
+        "{trace/grown, hard/coverage / that of the patches:.2f} / "
+        "{trace/grown, hard/switch_rate:.4f}",
         "-",
-        "- / 0.001",
+        "0.95 / 0.001",
+    ),
+    Row(
+        "unroll a wound battery: turns / wraps covered / neighbours not one turn apart",
+        "{unroll/grown, battery/turns:.1f} / {unroll/grown, battery/coverage:.3f} / "
+        "{unroll/grown, battery/pairs not one turn apart:.4f}",
+        "-",
+        "",
+    ),
+    Row(
+        "unroll labelled sheets of a real scroll: components / ids / vertices on their id",
+        "{unroll/grown, labels/components:.0f} / {unroll/grown, labels/ids:.0f} / "
+        "{unroll/grown, labels/of these on the component's main id:.4f}",
+        "-",
+        "",
     ),
     Row(
         "planted jumps found, of 30 % of 250 patches",

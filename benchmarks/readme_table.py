@@ -110,8 +110,8 @@ ROWS = (
         "10",
     ),
     Row(
-        "a `hard` phantom, 400 patches, {unroll/grown, hard/patches with a switch:.0f} jump: unroll, "
-        "coverage of what they cover / switches (on the sheet)",
+        "a `hard` phantom, 400 patches, {unroll/grown, hard/patches with a switch:.0f} jump: "
+        "unroll, coverage of what they cover / switches (on the sheet)",
         "{unroll/grown, hard/coverage / that of the patches:.2f} / "
         "{unroll/grown, hard/switch_rate:.3f} "
         "({unroll/grown, hard/switch_rate on the sheet:.4f})",

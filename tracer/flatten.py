@@ -25,7 +25,8 @@ from tracer.unroll.overlaps import Contacts
 from tracer.unroll.patches import Patches
 from tracer.unroll.plane import Plane, first_guess
 from tracer.unroll.plane import flatten as lay_flat
-from tracer.unroll.resample import Sheet, resample, sample_quads, usable_quads, used_box
+from tracer.unroll.resample import resample, sample_quads, usable_quads
+from tracer.unroll.sheet import Sheet, used_box
 from tracer.winding import Winding, solve_winding
 
 if TYPE_CHECKING:

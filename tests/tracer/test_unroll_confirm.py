@@ -13,7 +13,7 @@ from tracer.unroll.confirm import (
     proven_reach,
 )
 from tracer.unroll.inpaint import DATA, FILLED
-from tracer.unroll.resample import Sheet
+from tracer.unroll.sheet import Sheet
 
 STEP, PITCH, ROWS = 10.0, 14.0, 30
 

@@ -3,7 +3,7 @@ import pytest
 from array_volume import ArrayVolume
 
 from tracer.unroll.data_pass import pull_to_prediction
-from tracer.unroll.resample import Sheet
+from tracer.unroll.sheet import Sheet
 
 SETTINGS = {"threshold": 1, "reach": 6.0}
 

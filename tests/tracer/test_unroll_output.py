@@ -13,7 +13,7 @@ from tracer.unroll.feedback import find_holes, winding_collections
 from tracer.unroll.inpaint import diffuse, fill_domain, fill_winding
 from tracer.unroll.output import REPORT
 from tracer.unroll.params import parse_range
-from tracer.unroll.resample import used_box
+from tracer.unroll.sheet import used_box
 
 PARAMS = UnrollParams(step=10.0)
 

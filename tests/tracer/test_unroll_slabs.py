@@ -12,7 +12,7 @@ from tracer.unroll import UnrollParams, unroll_collection, write_unrolled
 from tracer.unroll.flat_patches import lay_out_patches
 from tracer.unroll.output import REPORT
 from tracer.unroll.patches import patch_directories
-from tracer.unroll.resample import Sheet
+from tracer.unroll.sheet import Sheet
 from tracer.unroll.slab_plan import Extents, plan_slabs
 from tracer.unroll.slabs import suspects_of_collection
 from tracer.unroll.stitch import Frame, Groups, Piece, merge_pieces

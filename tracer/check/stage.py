@@ -90,7 +90,7 @@ def check(
             f"{paths[0]}: no finished surface; give surfaces or folders of surfaces"
         )
     siblings = {folder: frozenset(_names(folder)) for folder in {path.parent for path in found}}
-    order = range(len(found))
+    order = list(range(len(found)))
     identity = ""
     if prediction is not None:
         order = _by_place(found)

@@ -26,7 +26,8 @@ from tracer.unroll.layout import Layout
 from tracer.unroll.overlaps import Contacts, QuadCells, overlap_pairs
 from tracer.unroll.patches import Patches
 from tracer.unroll.plane import flatten
-from tracer.unroll.resample import Sheet, resample, used_box
+from tracer.unroll.resample import resample
+from tracer.unroll.sheet import Sheet, used_box
 from tracer.workers import Executor
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tracer.unroll.data_pass import (
     sample_foreground,
 )
 from tracer.unroll.inpaint import DATA, FILLED, NOTHING, fill_winding, inpaint
-from tracer.unroll.resample import Sheet, is_torn
+from tracer.unroll.sheet import Sheet, is_torn
 
 _REACH = 5.0  # voxels that what closes a hole may be off
 _ON_PREDICTION = 0.5  # share of a trace on the prediction; with less it was made of something else

@@ -11,7 +11,7 @@ from tracer.unroll.confirm import DEEPEST, Witness, drop_unconfirmed, proven_rea
 from tracer.unroll.data_pass import PredictionVolume, pull_to_prediction
 from tracer.unroll.inpaint import DATA, FILLED, inpaint
 from tracer.unroll.params import UnrollParams
-from tracer.unroll.resample import Sheet, is_torn, used_box
+from tracer.unroll.sheet import Sheet, is_torn, used_box
 
 _MOST_EXTENSIONS = 25  # rounds beyond the rim; each adds `extend` voxels where the sheet is found
 _CONTINUED = 0.3  # confidence of nodes half a step beyond a patch

@@ -21,7 +21,7 @@ from tracer.unroll.data_pass import sheet_normals
 from tracer.unroll.inpaint import DATA, FILLED, diffuse
 from tracer.unroll.overlaps import QuadCells, cast_to_next
 from tracer.unroll.patches import Patches
-from tracer.unroll.resample import Sheet
+from tracer.unroll.sheet import Sheet
 
 _ONE_GAP = (0.6, 1.45)  # distance of the next wrap in gaps: what lies beyond is not the next
 _TOO_NEAR = 0.4  # of a gap: two wraps are never so near

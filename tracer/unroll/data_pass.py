@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tracer.progress import Progress, silent
 from tracer.unroll.inpaint import FILLED, diffuse
-from tracer.unroll.resample import Sheet
+from tracer.unroll.sheet import Sheet
 
 _SPACING = 1.0  # voxel between samples along a normal; ends of runs are interpolated
 _CHUNK = 128  # voxels read at a time along each axis

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.unroll.resample import Sheet
+from tracer.unroll.sheet import Sheet
 from tracer.workers import Executor, run_tasks
 
 if TYPE_CHECKING:

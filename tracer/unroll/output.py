@@ -16,7 +16,7 @@ from tracer.unroll.findings import Findings, find_all
 from tracer.unroll.params import UnrollParams
 from tracer.unroll.patches import SOURCE
 from tracer.unroll.pictures import plane_pictures, rainbow, section_picture
-from tracer.unroll.resample import used_box
+from tracer.unroll.sheet import used_box
 from tracer.unroll.stage import Unrolled, UnrollResult
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from tracer.unroll.overlaps import Contacts, QuadCells, overlap_pairs
 from tracer.unroll.params import UnrollParams
 from tracer.unroll.patches import Patches
 from tracer.unroll.plane import Pins, Plane, flatten
-from tracer.unroll.resample import Sheet, resample
+from tracer.unroll.resample import resample
+from tracer.unroll.sheet import Sheet
 
 if TYPE_CHECKING:
     from tracer.distance_field import DistanceField

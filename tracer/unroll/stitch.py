@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.unroll.resample import Sheet
+from tracer.unroll.sheet import Sheet
 
 _APART = 4.0  # voxels beyond which two slabs show different sheets at a node
 _RIM = 1e-3  # weight of a node at the end of its slab, where the other slab has none

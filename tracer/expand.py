@@ -20,7 +20,16 @@ from tracer.collection import PatchCollection
 from tracer.coverage import CoverageSample
 from tracer.errors import NothingFoundError, TracerError
 from tracer.progress import Progress, silent
-from tracer.seed import Point, SeedOutcome, SeedTask, grow_or_explain, open_field, save_grown
+from tracer.seed import (
+    TOO_SMALL,
+    Point,
+    SeedOutcome,
+    SeedTask,
+    grow_or_explain,
+    open_field,
+    save_grown,
+    smaller_patches_advice,
+)
 from tracer.seed_params import SeedParams
 from tracer.surface import Surface
 from tracer.tifxyz import read_meta
@@ -189,7 +198,9 @@ def expand(
     result.coverage_by_region = run.sample.by_region()
     result.elapsed_s = time.monotonic() - started
     if result.refused and not result.names:
-        raise NothingFoundError(f"{paths}: no patch was saved: {result.summary().splitlines()[0]}")
+        advice = smaller_patches_advice(params) if result.refused[TOO_SMALL] else ""
+        summary = result.summary().splitlines()[0]
+        raise NothingFoundError(f"{paths}: no patch was saved: {summary}{advice}")
     return result
 
 

@@ -35,6 +35,7 @@ from tracer.workers import Executor, run_tasks
 Point = tuple[float, float, float]
 
 GROWTH_CAP = 4.0  # voxels: patches grow as far and as well as with 8, for five sixths of the time
+TOO_SMALL = "too small"  # why a patch was not kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,8 +239,26 @@ def seed(
             outcomes=tuple(outcomes), rng_seed=rng_seed, elapsed_s=time.monotonic() - started
         )
         if not result.names:
-            raise NothingFoundError(f"no patch was saved: {result.summary()}")
+            too_small = len(outcomes) > 1 and any(o.reason == TOO_SMALL for o in outcomes)
+            advice = smaller_patches_advice(params) if too_small else ""
+            raise NothingFoundError(f"no patch was saved: {result.summary()}{advice}")
     return result
+
+
+def smaller_patches_advice(params: SeedParams) -> str:
+    """Return what to do where patches are too small to be kept.
+
+    Parameters
+    ----------
+    params : SeedParams
+        The parameters they were grown with.
+
+    Returns
+    -------
+    str
+        End of a message.
+    """
+    return f"; lower min_area_cm, which is {params.min_area_cm:g}, or grow more generations"
 
 
 def _mode(params: SeedParams, has_points: bool, count: int, resume: Path | None) -> str:
@@ -404,7 +423,7 @@ def grow(task: SeedTask) -> tuple[SeedOutcome, Surface | None]:
             f"{area_cm2:.4f} cm2 is less than min_area_cm {task.params.min_area_cm:g}: "
             f"{patch.summary()}"
         )
-        return _refused(task, "too small", message), None
+        return _refused(task, TOO_SMALL, message), None
     outcome = SeedOutcome(
         index=task.index,
         name="",

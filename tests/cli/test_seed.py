@@ -119,6 +119,13 @@ def test_seed__a_bad_point_ends_with_2_and_one_line(
     assert not finished(place / "paths")
 
 
+def test_seed__when_all_are_too_small_says_what_to_do(sheet_prediction, place, capsys):
+    words = (sheet_prediction, "paths", "seed.json", "--count", 3, "--min-area-cm", 1.0)
+    assert run("seed", *words) == 1
+    err = capsys.readouterr().err
+    assert "3 too small; lower min_area_cm, which is 1, or grow more generations" in err
+
+
 def test_seed__too_small_ends_with_1_and_says_why(sheet_prediction, place, capsys):
     words = (sheet_prediction, "paths", "seed.json", *POINT, "--min-area-cm", 1.0)
     assert run("seed", *words) == 1

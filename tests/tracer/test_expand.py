@@ -234,6 +234,7 @@ def test_expand__when_nothing_is_large_enough_is_an_error(sheet_volume, paths):
         expand(sheet_volume, paths, params, ExpandLimits(count=5), round_size=2)
     assert "stopped by 8 rounds in a row without a new patch" in str(error.value)
     assert "not saved: 16 too small" in str(error.value)
+    assert str(error.value).endswith("lower min_area_cm, which is 1, or grow more generations")
     assert "\n" not in str(error.value)
     assert len(PatchCollection(paths)) == 2
 
